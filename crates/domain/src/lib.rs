@@ -1,0 +1,38 @@
+//! What the words of Automator67 mean, and every decision as a pure function.
+//!
+//! Nothing here does I/O, reads a clock or makes a random number: time and ids
+//! come in as arguments. So each decision can be tested by itself, replayed, and
+//! shared by the two daemons without either having to trust the other's timing.
+//!
+//! | room | what it decides or describes |
+//! |---|---|
+//! | [`id`] | typed ids |
+//! | [`name`] | names and labels that people choose |
+//! | [`deployment`] | what a user declares, and whether it is acceptable |
+//! | [`instance`] | the life of one placement, and how reports merge |
+//! | [`assignment`] | what a node is told, complete or as a delta |
+//! | [`node`] | facts, capacity and state of a Docker host |
+//! | [`plan`] | what an agent does next about one instance |
+//! | [`backoff`] | how long to wait before the next attempt |
+//! | [`placement`] | which node takes an instance, and why not the others |
+//! | [`orchestrate`] | which instances a deployment needs more or fewer of |
+//! | [`operation`] | how far a user's mutation has come, and its verdict |
+//! | [`presence`] | whether a silent node is still there |
+//! | [`sample`] | measured use of CPU, memory and network |
+
+pub mod assignment;
+pub mod backoff;
+pub mod deployment;
+pub mod id;
+pub mod instance;
+pub mod name;
+pub mod node;
+pub mod operation;
+pub mod orchestrate;
+pub mod placement;
+pub mod plan;
+pub mod presence;
+pub mod sample;
+
+/// A moment, in UTC. Everything that crosses a process boundary uses it.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
