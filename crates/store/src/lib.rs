@@ -1,1 +1,44 @@
-//! (being written)
+//! The controller's state in PostgreSQL: the only user of diesel.
+//!
+//! Methods of [`Store`] are named noun, verb, qualifier, and each is one use of
+//! the database: a statement, or a transaction that is named, re-runnable and
+//! short. The guard of a change is in its `WHERE`; what became of it is in the
+//! result. A change that others must see notifies them in the same transaction
+//! ([`wake`]); a notification only wakes, the truth is always read again.
+//!
+//! | room | tables |
+//! |---|---|
+//! | [`fleet`] | fleet, signing_keys |
+//! | [`account`] | accounts, sessions, api_tokens, invites |
+//! | [`node`] | nodes, node_certificates, enrolment_tokens |
+//! | [`deployment`] | deployments, revisions |
+//! | [`instance`] | instances: requests, assignments, reports |
+//! | [`orchestrate`] | the planning transaction |
+//! | [`operation`] | operations, idempotency_keys |
+//! | [`event`] | events, audit_log |
+//! | [`sample`] | instance_samples and its partitions |
+
+pub mod account;
+pub mod deployment;
+mod error;
+pub mod event;
+pub mod fleet;
+pub mod instance;
+mod migrate;
+pub mod node;
+pub mod operation;
+pub mod orchestrate;
+mod page;
+mod pool;
+mod report;
+pub mod sample;
+mod schema;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod txn;
+mod url;
+pub mod wake;
+
+pub use error::{Refusal, StoreError};
+pub use page::{Cursor, InvalidCursor, Page};
+pub use pool::{Store, StoreSettings};

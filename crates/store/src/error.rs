@@ -1,0 +1,97 @@
+//! What can go wrong with the store, as far as a caller can act on it.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+
+/// Why the database's own state refuses a request that is well-formed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Something else has the name.
+    #[error("the name {0:?} is in use")]
+    NameTaken(String),
+    /// There is no such thing.
+    #[error("there is no such {0}")]
+    Missing(&'static str),
+    /// The thing is on its way out.
+    #[error("{0:?} is being deleted")]
+    Deleting(String),
+    /// A token or invite is unknown, used up or expired.
+    #[error("the {0} is unknown, used up or expired")]
+    TokenRefused(&'static str),
+    /// The same idempotency key came with another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+}
+
+/// A failure of a store method.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The state refuses it. Nothing was changed.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// No connection could be had in time, or it broke. What was asked for may
+    /// or may not have happened; every method may be called again.
+    #[error("the database is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database said something else.
+    #[error("the database refused {0}")]
+    Database(&'static str, #[source] DieselError),
+    /// A stored value is not what this version writes.
+    #[error("a stored {0} cannot be read")]
+    Corrupt(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Migrations could not be applied.
+    #[error("the database could not be migrated")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<DieselError> for StoreError {
+    fn from(error: DieselError) -> Self {
+        let broken = match &error {
+            DieselError::BrokenTransactionManager => true,
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                _,
+            ) => true,
+            // PostgreSQL ends connections like this when it stops or restarts.
+            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) => {
+                info.message().contains("terminating connection")
+                    || info.message().contains("shutting down")
+                    || info.message().contains("connection closed")
+                    || info.message().contains("starting up")
+            }
+            _ => false,
+        };
+        if broken { Self::Unavailable(error.into()) } else { Self::Database("a statement", error) }
+    }
+}
+
+impl StoreError {
+    /// Whether running the same transaction again may succeed at once.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(_, DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _)) => true,
+            Self::Database(_, DieselError::DatabaseError(_, info)) => {
+                info.message().contains("deadlock detected")
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn corrupt(
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Corrupt(what, source.into())
+    }
+}
+
+/// Whether an insert failed on the named unique constraint.
+pub(crate) fn violates(error: &DieselError, constraint: &str) -> bool {
+    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info)
+        if info.constraint_name() == Some(constraint))
+}

@@ -1,0 +1,297 @@
+//! The timeline, and the log of who did what.
+//!
+//! Both are written in the transaction of the change that they are about, so
+//! there is no change without its record and no record without its change.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::{
+    Timestamp,
+    id::{DeploymentId, InstanceId, NodeId, OperationId, UserId},
+};
+use uuid::Uuid;
+
+use crate::{
+    Cursor, Page, Store, StoreError,
+    page::fetch_limit,
+    schema::{audit_log, deployments, events, nodes},
+};
+
+/// Who does something, and in which request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// As shown: an account's name, `node NAME`, or `system`.
+    pub name: String,
+    /// Set for accounts.
+    pub account_id: Option<UserId>,
+    /// From where.
+    pub address: Option<String>,
+    /// The HTTP request's id.
+    pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// The controller itself.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { name: "system".to_owned(), account_id: None, address: None, request_id: None }
+    }
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// As it should be.
+    Info,
+    /// Somebody may want to know.
+    Warning,
+    /// Somebody should look.
+    Error,
+}
+
+impl Severity {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A new event.
+#[derive(Clone, Debug)]
+pub struct EventNew {
+    /// When it happened.
+    pub at: Timestamp,
+    /// For programs, such as `instance_running`.
+    pub kind: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// For people; one sentence.
+    pub message: String,
+    /// Why, for programs.
+    pub cause: Option<String>,
+    /// Who.
+    pub actor: Option<String>,
+    /// Where.
+    pub node_id: Option<NodeId>,
+    /// Of which deployment.
+    pub deployment_id: Option<DeploymentId>,
+    /// Of which instance.
+    pub instance_id: Option<InstanceId>,
+    /// In the course of what.
+    pub operation_id: Option<OperationId>,
+}
+
+impl EventNew {
+    /// An event of now about nothing in particular.
+    #[must_use]
+    pub fn now(kind: impl Into<String>, severity: Severity, message: impl Into<String>) -> Self {
+        Self {
+            at: chrono::Utc::now(),
+            kind: kind.into(),
+            severity,
+            message: message.into(),
+            cause: None,
+            actor: None,
+            node_id: None,
+            deployment_id: None,
+            instance_id: None,
+            operation_id: None,
+        }
+    }
+}
+
+/// An event, with the names of what it is about as they are now.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
+pub struct EventRow {
+    /// Unique, and growing with `recorded_at`.
+    pub id: Uuid,
+    /// When it happened.
+    pub at: Timestamp,
+    /// When the controller learnt of it.
+    pub recorded_at: Timestamp,
+    /// For programs.
+    pub kind: String,
+    /// info, warning or error.
+    pub severity: String,
+    /// For people.
+    pub message: String,
+    /// Why, for programs.
+    pub cause: Option<String>,
+    /// Who.
+    pub actor: Option<String>,
+    /// Where.
+    pub node: Option<String>,
+    /// Of which deployment.
+    pub deployment: Option<String>,
+    /// Of which instance.
+    pub instance_id: Option<Uuid>,
+    /// In the course of what.
+    pub operation_id: Option<Uuid>,
+}
+
+/// Which events to list. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Of this deployment.
+    pub deployment_id: Option<DeploymentId>,
+    /// Of this instance.
+    pub instance_id: Option<InstanceId>,
+    /// Of this node.
+    pub node_id: Option<NodeId>,
+    /// Of this operation.
+    pub operation_id: Option<OperationId>,
+}
+
+/// A line of the audit log. The actor comes with it.
+pub struct AuditNew {
+    action: &'static str,
+    subject: String,
+    outcome: &'static str,
+}
+
+impl AuditNew {
+    /// It was done.
+    #[must_use]
+    pub fn done(action: &'static str, subject: &str) -> Self {
+        Self { action, subject: subject.to_owned(), outcome: "done" }
+    }
+
+    /// It was refused.
+    #[must_use]
+    pub fn refused(action: &'static str, subject: &str) -> Self {
+        Self { action, subject: subject.to_owned(), outcome: "refused" }
+    }
+}
+
+pub(crate) async fn event_insert_on_conn(
+    conn: &mut AsyncPgConnection,
+    event: &EventNew,
+) -> Result<(), StoreError> {
+    event_insert_once_on_conn(conn, event, None).await.map(drop)
+}
+
+/// Inserts an event; one that came as a numbered report only if that number is new.
+pub(crate) async fn event_insert_once_on_conn(
+    conn: &mut AsyncPgConnection,
+    event: &EventNew,
+    report: Option<(Uuid, i64)>,
+) -> Result<usize, StoreError> {
+    let count = diesel::insert_into(events::table)
+        .values((
+            events::id.eq(Uuid::now_v7()),
+            events::at.eq(event.at),
+            events::recorded_at.eq(diesel::dsl::sql::<diesel::sql_types::Timestamptz>("clock_timestamp()")),
+            events::kind.eq(&event.kind),
+            events::severity.eq(event.severity.as_str()),
+            events::message.eq(&event.message),
+            (
+                events::cause.eq(&event.cause),
+                events::actor.eq(&event.actor),
+                events::node_id.eq(event.node_id.map(NodeId::uuid)),
+                events::deployment_id.eq(event.deployment_id.map(DeploymentId::uuid)),
+                events::instance_id.eq(event.instance_id.map(InstanceId::uuid)),
+                events::operation_id.eq(event.operation_id.map(OperationId::uuid)),
+                events::report_stream_id.eq(report.map(|(stream, _)| stream)),
+                events::report_seq.eq(report.map(|(_, seq)| seq)),
+            ),
+        ))
+        .on_conflict((events::report_stream_id, events::report_seq))
+        .do_nothing()
+        .execute(conn)
+        .await?;
+    Ok(count)
+}
+
+pub(crate) async fn audit_insert_on_conn(
+    conn: &mut AsyncPgConnection,
+    actor: &Actor,
+    audit: &AuditNew,
+) -> Result<(), StoreError> {
+    diesel::insert_into(audit_log::table)
+        .values((
+            audit_log::id.eq(Uuid::now_v7()),
+            audit_log::actor.eq(&actor.name),
+            audit_log::address.eq(&actor.address),
+            audit_log::action.eq(audit.action),
+            audit_log::subject.eq(&audit.subject),
+            audit_log::outcome.eq(audit.outcome),
+            audit_log::request_id.eq(&actor.request_id),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Writes a line of the audit log on its own, for what changed nothing: refusals.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn audit_insert(&self, actor: &Actor, audit: &AuditNew) -> Result<(), StoreError> {
+        let mut conn = self.conn().await?;
+        audit_insert_on_conn(&mut conn, actor, audit).await
+    }
+
+    /// Writes an event on its own, for what has no other row.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn event_insert(&self, event: &EventNew) -> Result<(), StoreError> {
+        let mut conn = self.conn().await?;
+        event_insert_on_conn(&mut conn, event).await
+    }
+
+    /// Events, the newest first.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn event_list_page(
+        &self,
+        filter: &EventFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<EventRow>, StoreError> {
+        let mut conn = self.conn().await?;
+        let mut query = events::table
+            .left_join(nodes::table)
+            .left_join(deployments::table)
+            .select((
+                events::id,
+                events::at,
+                events::recorded_at,
+                events::kind,
+                events::severity,
+                events::message,
+                events::cause,
+                events::actor,
+                nodes::name.nullable(),
+                deployments::name.nullable(),
+                events::instance_id,
+                events::operation_id,
+            ))
+            .order((events::recorded_at.desc(), events::id.desc()))
+            .limit(fetch_limit(limit))
+            .into_boxed();
+        if let Some(id) = filter.deployment_id {
+            query = query.filter(events::deployment_id.eq(id.uuid()));
+        }
+        if let Some(id) = filter.instance_id {
+            query = query.filter(events::instance_id.eq(id.uuid()));
+        }
+        if let Some(id) = filter.node_id {
+            query = query.filter(events::node_id.eq(id.uuid()));
+        }
+        if let Some(id) = filter.operation_id {
+            query = query.filter(events::operation_id.eq(id.uuid()));
+        }
+        if let Some(Cursor { at, id }) = after {
+            query = query
+                .filter(events::recorded_at.lt(at).or(events::recorded_at.eq(at).and(events::id.lt(id))));
+        }
+        let rows: Vec<EventRow> = query.load(&mut conn).await?;
+        Ok(Page::cut(rows, limit, |row| Cursor { at: row.recorded_at, id: row.id }))
+    }
+}

@@ -1,0 +1,108 @@
+//! What there is one of: the fleet's identity, its CA, and the keys that sign tokens.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use domain::{Timestamp, id::FleetId};
+use uuid::Uuid;
+
+use crate::{
+    Store, StoreError,
+    schema::{fleet, signing_keys},
+};
+
+/// The fleet's row. Sealed values are opaque here.
+#[derive(Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = fleet, check_for_backend(diesel::pg::Pg))]
+pub struct FleetRow {
+    id: Uuid,
+    /// A known text, sealed by the master key.
+    pub master_key_check: Vec<u8>,
+    /// The CA's certificate.
+    pub ca_certificate_der: Vec<u8>,
+    /// The CA's key, sealed.
+    pub ca_key_sealed: Vec<u8>,
+}
+
+impl FleetRow {
+    /// A new fleet's row.
+    #[must_use]
+    pub fn new(
+        id: FleetId,
+        master_key_check: Vec<u8>,
+        ca_certificate_der: Vec<u8>,
+        ca_key_sealed: Vec<u8>,
+    ) -> Self {
+        Self { id: id.uuid(), master_key_check, ca_certificate_der, ca_key_sealed }
+    }
+
+    /// The fleet's id.
+    #[must_use]
+    pub fn id(&self) -> FleetId {
+        self.id.into()
+    }
+}
+
+/// A key that signs access tokens.
+#[derive(Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = signing_keys, check_for_backend(diesel::pg::Pg))]
+pub struct SigningKeyRow {
+    /// In the header of every token it signed.
+    pub kid: String,
+    /// Raw Ed25519 public key.
+    pub public_key: Vec<u8>,
+    /// PKCS #8, sealed.
+    pub private_key_sealed: Vec<u8>,
+}
+
+impl Store {
+    /// The fleet, once there is one.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn fleet_fetch(&self) -> Result<Option<FleetRow>, StoreError> {
+        let mut conn = self.conn().await?;
+        Ok(fleet::table.select(FleetRow::as_select()).first(&mut conn).await.optional()?)
+    }
+
+    /// Makes the fleet, unless another controller was quicker; says which one holds.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn fleet_found(&self, row: FleetRow) -> Result<FleetRow, StoreError> {
+        let mut conn = self.conn().await?;
+        diesel::insert_into(fleet::table).values(&row).on_conflict_do_nothing().execute(&mut conn).await?;
+        Ok(fleet::table.select(FleetRow::as_select()).first(&mut conn).await?)
+    }
+
+    /// Keys that are not retired, the newest first: that one signs.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn signing_key_list(&self) -> Result<Vec<SigningKeyRow>, StoreError> {
+        let mut conn = self.conn().await?;
+        Ok(signing_keys::table
+            .filter(signing_keys::retired_at.is_null())
+            .order((signing_keys::created_at.desc(), signing_keys::kid))
+            .select(SigningKeyRow::as_select())
+            .load(&mut conn)
+            .await?)
+    }
+
+    /// Adds a key, made at `created_at`. A kid that is there already changes nothing.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn signing_key_insert(
+        &self,
+        row: SigningKeyRow,
+        created_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut conn = self.conn().await?;
+        diesel::insert_into(signing_keys::table)
+            .values((&row, signing_keys::created_at.eq(created_at)))
+            .on_conflict_do_nothing()
+            .execute(&mut conn)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Operations: what users asked for, and what became of it.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::{
+    Timestamp,
+    id::{DeploymentId, InstanceId, OperationId},
+    operation::{Judgement, OperationKind, OperationView, Verdict},
+};
+use uuid::Uuid;
+
+use crate::{
+    Cursor, Page, Store, StoreError,
+    event::{Actor, EventNew, Severity, event_insert_on_conn},
+    page::fetch_limit,
+    schema::operations,
+    wake::{Wake, wake_in_txn},
+};
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = operations, check_for_backend(diesel::pg::Pg))]
+struct OperationRow {
+    id: Uuid,
+    kind: String,
+    actor: String,
+    deployment_id: Option<Uuid>,
+    deployment_name: String,
+    instance_id: Option<Uuid>,
+    restart_generation: i32,
+    total: i32,
+    done: i32,
+    deadline_seconds: i32,
+    verdict: Option<String>,
+    message: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    progressed_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+/// An operation, as stored.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// Who asked.
+    pub actor: String,
+    /// The deployment it is about, or whose instance it is about.
+    pub deployment_id: Option<DeploymentId>,
+    /// Its name, kept even when it is gone.
+    pub deployment_name: String,
+    /// The instance it is about.
+    pub instance_id: Option<InstanceId>,
+    /// What the judge looks at.
+    pub view: OperationView,
+    /// How it ended; `None` while it is open.
+    pub verdict: Option<Verdict>,
+    /// Where it stands.
+    pub message: String,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or_default()
+}
+
+fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+impl OperationRow {
+    fn read(self) -> Result<Operation, StoreError> {
+        let kind = OperationKind::parse(&self.kind)
+            .ok_or_else(|| StoreError::corrupt("operation's kind", self.kind))?;
+        let verdict = match self.verdict {
+            None => None,
+            Some(text) => {
+                Some(Verdict::parse(&text).ok_or_else(|| StoreError::corrupt("operation's verdict", text))?)
+            }
+        };
+        Ok(Operation {
+            id: self.id.into(),
+            actor: self.actor,
+            deployment_id: self.deployment_id.map(Into::into),
+            deployment_name: self.deployment_name,
+            instance_id: self.instance_id.map(Into::into),
+            view: OperationView {
+                kind,
+                total: unsigned(self.total),
+                restart_generation: unsigned(self.restart_generation),
+                done: unsigned(self.done),
+                progressed_at: self.progressed_at,
+                deadline: Duration::from_secs(u64::from(unsigned(self.deadline_seconds))),
+            },
+            verdict,
+            message: self.message,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            finished_at: self.finished_at,
+        })
+    }
+}
+
+pub(crate) struct OperationNew<'a> {
+    pub(crate) id: OperationId,
+    pub(crate) kind: OperationKind,
+    pub(crate) deployment: (DeploymentId, &'a str),
+    pub(crate) instance_id: Option<InstanceId>,
+    pub(crate) restart_generation: u32,
+    pub(crate) total: u32,
+    pub(crate) deadline_seconds: u32,
+}
+
+pub(crate) async fn operation_insert_in_txn(
+    conn: &mut AsyncPgConnection,
+    new: &OperationNew<'_>,
+    actor: &Actor,
+) -> Result<(), StoreError> {
+    diesel::insert_into(operations::table)
+        .values((
+            operations::id.eq(new.id.uuid()),
+            operations::kind.eq(new.kind.as_str()),
+            operations::actor.eq(&actor.name),
+            operations::deployment_id.eq(new.deployment.0.uuid()),
+            operations::deployment_name.eq(new.deployment.1),
+            operations::instance_id.eq(new.instance_id.map(InstanceId::uuid)),
+            operations::restart_generation.eq(signed(new.restart_generation)),
+            operations::total.eq(signed(new.total)),
+            operations::deadline_seconds.eq(signed(new.deadline_seconds)),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The open operations, locked for the length of the transaction.
+pub(crate) async fn operation_open_in_txn(
+    conn: &mut AsyncPgConnection,
+) -> Result<Vec<Operation>, StoreError> {
+    let rows: Vec<OperationRow> = operations::table
+        .filter(operations::verdict.is_null())
+        .order(operations::id)
+        .select(OperationRow::as_select())
+        .for_update()
+        .load(conn)
+        .await?;
+    rows.into_iter().map(OperationRow::read).collect()
+}
+
+/// Writes what the judge said, where it says something new.
+pub(crate) async fn operation_judged_in_txn(
+    conn: &mut AsyncPgConnection,
+    operation: &Operation,
+    judgement: &Judgement,
+) -> Result<(), StoreError> {
+    let same = judgement.verdict.is_none()
+        && judgement.done == operation.view.done
+        && judgement.total == operation.view.total
+        && judgement.message == operation.message;
+    if same {
+        return Ok(());
+    }
+    let now = chrono::Utc::now();
+    let progressed = judgement.done > operation.view.done;
+    diesel::update(
+        operations::table
+            .filter(operations::id.eq(operation.id.uuid()))
+            .filter(operations::verdict.is_null()),
+    )
+    .set((
+        operations::done.eq(signed(judgement.done)),
+        operations::total.eq(signed(judgement.total)),
+        operations::message.eq(&judgement.message),
+        operations::verdict.eq(judgement.verdict.map(Verdict::as_str)),
+        operations::updated_at.eq(now),
+        operations::progressed_at.eq(if progressed { now } else { operation.view.progressed_at }),
+        operations::finished_at.eq(judgement.verdict.map(|_| now)),
+    ))
+    .execute(conn)
+    .await?;
+    if let Some(verdict) = judgement.verdict {
+        let severity = if verdict == Verdict::Succeeded { Severity::Info } else { Severity::Error };
+        let message = format!(
+            "{} of {}: {}: {}",
+            operation.view.kind.as_str(),
+            operation.deployment_name,
+            verdict.as_str(),
+            judgement.message
+        );
+        let event = EventNew {
+            actor: Some(operation.actor.clone()),
+            deployment_id: operation.deployment_id,
+            instance_id: operation.instance_id,
+            operation_id: Some(operation.id),
+            ..EventNew::now(format!("operation_{}", verdict.as_str()), severity, message)
+        };
+        event_insert_on_conn(conn, &event).await?;
+    }
+    Ok(wake_in_txn(conn, Wake::Operation(operation.id)).await?)
+}
+
+impl Store {
+    /// One operation.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn operation_fetch(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
+        let mut conn = self.conn().await?;
+        let query = operations::table.filter(operations::id.eq(id.uuid())).select(OperationRow::as_select());
+        query.first(&mut conn).await.optional()?.map(OperationRow::read).transpose()
+    }
+
+    /// Operations, the newest first.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn operation_list_page(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<Operation>, StoreError> {
+        let mut conn = self.conn().await?;
+        let mut query = operations::table
+            .select(OperationRow::as_select())
+            .order((operations::created_at.desc(), operations::id.desc()))
+            .limit(fetch_limit(limit))
+            .into_boxed();
+        if let Some(Cursor { at, id }) = after {
+            let same = operations::created_at.eq(at).and(operations::id.lt(id));
+            query = query.filter(operations::created_at.lt(at).or(same));
+        }
+        let rows: Vec<OperationRow> = query.load(&mut conn).await?;
+        Page::cut(rows, limit, |row| Cursor { at: row.created_at, id: row.id }).try_map(OperationRow::read)
+    }
+}

@@ -1,0 +1,153 @@
+//! The pool. Its connections live on the main runtime.
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::{
+    AsyncPgConnection,
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool},
+};
+use futures_util::FutureExt;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio::runtime::Handle;
+
+use crate::{
+    StoreError,
+    url::{DatabaseUrl, TlsRoots},
+};
+
+/// How long a caller waits for a free connection before it is told 503.
+const WAIT: Duration = Duration::from_secs(5);
+/// Longest statement. All of ours take milliseconds; a longer one is stuck.
+const STATEMENT_TIMEOUT_MS: u32 = 15_000;
+
+/// How to reach the database. Holds a password: no `Debug`.
+#[derive(Clone)]
+pub struct StoreSettings {
+    /// As libpq writes it, with `sslmode` and `sslrootcert`.
+    pub url: Arc<str>,
+    /// Most connections at once, besides one that listens.
+    pub connections_max: usize,
+}
+
+pub(crate) type Conn = deadpool::Object<AsyncPgConnection>;
+
+/// The controller's state. A cheap handle; clones share one pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: deadpool::Pool<AsyncPgConnection>,
+    settings: StoreSettings,
+}
+
+impl Store {
+    /// Prepares the pool; connects to nothing yet.
+    ///
+    /// diesel-async drives a connection on a task of the runtime that opened it.
+    /// Left alone, a connection first wanted by an HTTP handler would live on
+    /// that worker's own runtime: it would stall when the worker is busy, and die
+    /// when the HTTP server stops, under whoever holds it then. So connections
+    /// are opened on `main`.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub fn new(settings: StoreSettings, main: Handle) -> Result<Self, StoreError> {
+        let unavailable = |e: Box<dyn std::error::Error + Send + Sync>| StoreError::Unavailable(e);
+        // Parsed once here, so that a bad URL is an error at the start and not at the first query.
+        settings.url.parse::<DatabaseUrl>().map_err(|e| unavailable(e.into()))?;
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        config.custom_setup = Box::new(move |url| {
+            let (main, url) = (main.clone(), url.to_owned());
+            async move {
+                main.spawn(async move { connect(&url).await })
+                    .await
+                    .map_err(|e| ConnectionError::BadConnection(e.to_string()))?
+            }
+            .boxed()
+        });
+        let manager = AsyncDieselConnectionManager::new_with_config(settings.url.as_ref(), config);
+        let pool = deadpool::Pool::builder(manager)
+            .max_size(settings.connections_max)
+            .wait_timeout(Some(WAIT))
+            .create_timeout(Some(WAIT))
+            .recycle_timeout(Some(WAIT))
+            .runtime(::deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|e| unavailable(e.into()))?;
+        Ok(Self { pool, settings })
+    }
+
+    /// A connection from the pool, within five seconds.
+    pub(crate) async fn conn(&self) -> Result<Conn, StoreError> {
+        self.pool.get().await.map_err(|e| StoreError::Unavailable(e.into()))
+    }
+
+    /// A connection of its own, outside the pool.
+    pub(crate) async fn connect_apart(&self) -> Result<AsyncPgConnection, StoreError> {
+        connect(&self.settings.url).await.map_err(|e| StoreError::Unavailable(e.into()))
+    }
+
+    /// Asks the database whether it is there.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        use diesel_async::SimpleAsyncConnection;
+        let mut conn = self.conn().await?;
+        conn.batch_execute("select 1").await.map_err(Into::into)
+    }
+
+    /// Closes the pool; later calls fail.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// Opens one connection on the present runtime.
+pub(crate) async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let bad = |e: &dyn std::error::Error| ConnectionError::BadConnection(chain(e));
+    let DatabaseUrl { mut config, tls } = url.parse().map_err(|e: crate::url::InvalidUrl| bad(&e))?;
+    config.application_name("automator67-controller").connect_timeout(WAIT);
+    let options = format!(
+        "{} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT_MS}",
+        config.get_options().unwrap_or_default()
+    );
+    config.options(options.trim());
+    match tls {
+        None => {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(|e| bad(&e))?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
+        Some(roots) => {
+            let connector =
+                tokio_postgres_rustls::MakeRustlsConnect::new(tls_config(&roots).map_err(|e| bad(&*e))?);
+            let (client, connection) = config.connect(connector).await.map_err(|e| bad(&e))?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+fn tls_config(roots: &TlsRoots) -> Result<rustls::ClientConfig, BoxError> {
+    let mut store = rustls::RootCertStore::empty();
+    match roots {
+        TlsRoots::WebPki => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        TlsRoots::File(path) => {
+            for certificate in CertificateDer::pem_file_iter(path)? {
+                store.add(certificate?)?;
+            }
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(store)
+        .with_no_client_auth())
+}
+
+/// tokio-postgres says only 'db error'; the reason is in its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |e| e.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}

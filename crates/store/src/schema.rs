@@ -1,0 +1,260 @@
+//! The tables as the migrations leave them. A test compares this file with a
+//! migrated database, so it cannot fall behind.
+
+diesel::table! {
+    accounts (id) {
+        id -> Uuid,
+        name -> Text,
+        password_hash -> Nullable<Text>,
+        role -> Text,
+        created_at -> Timestamptz,
+        disabled_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    api_tokens (id) {
+        id -> Uuid,
+        account_id -> Uuid,
+        name -> Text,
+        token_sha256 -> Bytea,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        subject -> Text,
+        outcome -> Text,
+        request_id -> Nullable<Text>,
+        details -> Nullable<Jsonb>,
+    }
+}
+
+diesel::table! {
+    deployments (id) {
+        id -> Uuid,
+        name -> Text,
+        revision -> Integer,
+        deleting -> Bool,
+        pending -> Nullable<Jsonb>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    enrolment_tokens (id) {
+        id -> Uuid,
+        token_sha256 -> Bytea,
+        labels -> Jsonb,
+        uses_left -> Integer,
+        created_by -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    events (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        recorded_at -> Timestamptz,
+        kind -> Text,
+        severity -> Text,
+        message -> Text,
+        cause -> Nullable<Text>,
+        actor -> Nullable<Text>,
+        node_id -> Nullable<Uuid>,
+        deployment_id -> Nullable<Uuid>,
+        instance_id -> Nullable<Uuid>,
+        operation_id -> Nullable<Uuid>,
+        report_stream_id -> Nullable<Uuid>,
+        report_seq -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    fleet (id) {
+        id -> Uuid,
+        master_key_check -> Bytea,
+        ca_certificate_der -> Bytea,
+        ca_key_sealed -> Bytea,
+        created_at -> Timestamptz,
+        singleton -> Bool,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (account_id, key) {
+        account_id -> Uuid,
+        key -> Text,
+        request_sha256 -> Bytea,
+        operation_id -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    instance_samples (instance_id, at) {
+        instance_id -> Uuid,
+        at -> Timestamptz,
+        cpu_percent -> Nullable<Double>,
+        memory_bytes -> Nullable<BigInt>,
+        memory_limit_bytes -> Nullable<BigInt>,
+        network_rx_bytes -> Nullable<BigInt>,
+        network_tx_bytes -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    instances (id) {
+        id -> Uuid,
+        deployment_id -> Uuid,
+        revision -> Integer,
+        node_id -> Uuid,
+        desired -> Text,
+        restart_generation -> Integer,
+        assigned -> Bool,
+        assignment_revision -> BigInt,
+        placement -> Jsonb,
+        attempt -> Integer,
+        phase -> SmallInt,
+        removed -> Bool,
+        report_seq -> BigInt,
+        status -> Jsonb,
+        observed_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    invites (id) {
+        id -> Uuid,
+        token_sha256 -> Bytea,
+        role -> Text,
+        created_by -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    node_certificates (fingerprint_sha256) {
+        fingerprint_sha256 -> Bytea,
+        node_id -> Uuid,
+        not_after -> Timestamptz,
+        created_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    nodes (id) {
+        id -> Uuid,
+        name -> Text,
+        labels -> Jsonb,
+        facts -> Jsonb,
+        state -> Text,
+        state_since -> Timestamptz,
+        cordoned -> Bool,
+        enrolled_key_sha256 -> Bytea,
+        assignment_revision -> BigInt,
+        session_epoch -> BigInt,
+        report_stream_id -> Nullable<Uuid>,
+        report_seq -> BigInt,
+        last_seen_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    operations (id) {
+        id -> Uuid,
+        kind -> Text,
+        actor -> Text,
+        deployment_id -> Nullable<Uuid>,
+        deployment_name -> Text,
+        instance_id -> Nullable<Uuid>,
+        restart_generation -> Integer,
+        total -> Integer,
+        done -> Integer,
+        deadline_seconds -> Integer,
+        verdict -> Nullable<Text>,
+        message -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        progressed_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    revisions (deployment_id, number) {
+        deployment_id -> Uuid,
+        number -> Integer,
+        spec -> Jsonb,
+        created_at -> Timestamptz,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Uuid,
+        account_id -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        ended_at -> Nullable<Timestamptz>,
+        address -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    signing_keys (kid) {
+        kid -> Text,
+        public_key -> Bytea,
+        private_key_sealed -> Bytea,
+        created_at -> Timestamptz,
+        retired_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    accounts,
+    api_tokens,
+    audit_log,
+    deployments,
+    enrolment_tokens,
+    events,
+    fleet,
+    idempotency_keys,
+    instance_samples,
+    instances,
+    invites,
+    node_certificates,
+    nodes,
+    operations,
+    revisions,
+    sessions,
+    signing_keys,
+);
+
+diesel::joinable!(sessions -> accounts (account_id));
+diesel::joinable!(api_tokens -> accounts (account_id));
+diesel::joinable!(node_certificates -> nodes (node_id));
+diesel::joinable!(instances -> nodes (node_id));
+diesel::joinable!(instances -> deployments (deployment_id));
+diesel::joinable!(revisions -> deployments (deployment_id));
+diesel::joinable!(events -> nodes (node_id));
+diesel::joinable!(events -> deployments (deployment_id));

@@ -1,0 +1,17 @@
+drop table instance_samples;
+drop table idempotency_keys;
+drop table audit_log;
+drop table events;
+drop table operations;
+drop table instances;
+drop table revisions;
+drop table deployments;
+drop table node_certificates;
+drop table nodes;
+drop table enrolment_tokens;
+drop table invites;
+drop table api_tokens;
+drop table sessions;
+drop table accounts;
+drop table signing_keys;
+drop table fleet;
