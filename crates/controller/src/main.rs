@@ -1,2 +1,7 @@
-//! (being written)
-fn main() {}
+//! The control plane daemon of Automator67.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    controller::run()
+}

@@ -1,0 +1,184 @@
+//! Nodes, and the tokens that make them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use actix_web::{
+    HttpResponse, get, post,
+    web::{Data, Path, Query},
+};
+use chrono::{DateTime, Utc};
+use domain::{id::NodeId, node::NodeFacts};
+use serde::{Deserialize, Serialize};
+use store::node::{Node, NodeKey};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::super::{
+    extract::{Admin, Body, Caller, Viewer},
+    page::{PageQuery, PageView},
+    problem::Problems,
+};
+use crate::{error::Error, service::Services};
+
+/// A new enrolment token. A body without fields takes all defaults.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentTokenCreate {
+    /// Labels of the nodes that it makes.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// How many nodes it makes, 1 to 1000; 1 when left out.
+    uses: Option<u32>,
+    /// 60 to 2592000 (30 days); 3600 when left out.
+    expires_in_seconds: Option<u64>,
+}
+
+/// An enrolment token; its text is shown once.
+#[derive(Serialize, ToSchema)]
+pub struct EnrolmentTokenView {
+    id: Uuid,
+    token: String,
+    /// SHA-256 of the fleet's CA, which is also in the token.
+    ca_sha256: String,
+    expires_at: DateTime<Utc>,
+    /// What to run on the host.
+    command: String,
+}
+
+/// What an agent says of its host.
+#[derive(Serialize, ToSchema)]
+pub struct NodeFactsView {
+    hostname: String,
+    os: String,
+    kernel: String,
+    architecture: String,
+    /// Thousandths of a core.
+    cpu_millis: u64,
+    memory_bytes: u64,
+    disk_bytes: u64,
+    disk_free_bytes: u64,
+    /// Null while the engine does not answer.
+    engine_version: Option<String>,
+    engine_api_version: Option<String>,
+    storage_driver: Option<String>,
+    cgroup_version: Option<u32>,
+    agent_version: String,
+    /// Where published ports are reached.
+    address: Option<String>,
+}
+
+impl From<NodeFacts> for NodeFactsView {
+    fn from(facts: NodeFacts) -> Self {
+        Self {
+            hostname: facts.hostname,
+            os: facts.os,
+            kernel: facts.kernel,
+            architecture: facts.architecture,
+            cpu_millis: facts.cpu_millis,
+            memory_bytes: facts.memory_bytes,
+            disk_bytes: facts.disk_bytes,
+            disk_free_bytes: facts.disk_free_bytes,
+            engine_version: facts.engine_version,
+            engine_api_version: facts.engine_api_version,
+            storage_driver: facts.storage_driver,
+            cgroup_version: facts.cgroup_version,
+            agent_version: facts.agent_version,
+            address: facts.address,
+        }
+    }
+}
+
+/// A node.
+#[derive(Serialize, ToSchema)]
+pub struct NodeView {
+    id: Uuid,
+    name: String,
+    /// `enrolled`, `ready`, `suspect`, `unreachable` or `engine_unreachable`.
+    state: String,
+    state_since: DateTime<Utc>,
+    labels: BTreeMap<String, String>,
+    /// Whether it takes nothing new.
+    cordoned: bool,
+    facts: NodeFactsView,
+    /// Null for a node that was never heard of.
+    last_seen_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    /// How many instances it is assigned.
+    instance_count: u64,
+}
+
+/// Makes a token that hosts become nodes with.
+#[utoipa::path(tag = "nodes", security(("bearer" = [])), request_body = EnrolmentTokenCreate, responses((status = 201, body = EnrolmentTokenView), Problems))]
+#[post("/enrolment-tokens")]
+pub(super) async fn enrolment_token_create(
+    services: Data<Services>,
+    caller: Caller<Admin>,
+    body: Body<EnrolmentTokenCreate>,
+) -> Result<HttpResponse, Error> {
+    let EnrolmentTokenCreate { labels, uses, expires_in_seconds } = body.value;
+    let lifetime = Duration::from_secs(expires_in_seconds.unwrap_or(3600));
+    let token = services.enrolment_token_create(labels, uses.unwrap_or(1), lifetime, &caller.actor).await?;
+    let ca_sha256 = token.text.rsplit_once('.').map(|(_, hash)| hash.to_owned()).unwrap_or_default();
+    Ok(HttpResponse::Created().json(EnrolmentTokenView {
+        id: token.id,
+        command: format!(
+            "automator67-agent enrol --controller {} --token {}",
+            services.settings.agent_url, token.text
+        ),
+        token: token.text,
+        ca_sha256,
+        expires_at: token.expires_at,
+    }))
+}
+
+/// Lists nodes, the oldest first.
+#[utoipa::path(tag = "nodes", security(("bearer" = [])), params(PageQuery), responses((status = 200, body = PageView<NodeView>), Problems))]
+#[get("/nodes")]
+pub(super) async fn node_list(
+    services: Data<Services>,
+    _caller: Caller<Viewer>,
+    page: Query<PageQuery>,
+) -> Result<HttpResponse, Error> {
+    let (cursor, limit) = page.read()?;
+    let nodes = services.store.node_list_page(cursor, limit).await?;
+    let ids: Vec<NodeId> = nodes.items.iter().map(|node| node.id).collect();
+    let counts: BTreeMap<NodeId, u64> =
+        services.store.node_instance_counts(&ids).await?.into_iter().collect();
+    Ok(HttpResponse::Ok().json(PageView::of(nodes, |node| view(&services, node, &counts))))
+}
+
+/// Shows a node, by name or id.
+#[utoipa::path(tag = "nodes", security(("bearer" = [])), params(("node" = String, Path, description = "Name or id")), responses((status = 200, body = NodeView), Problems))]
+#[get("/nodes/{node}")]
+pub(super) async fn node_get(
+    services: Data<Services>,
+    _caller: Caller<Viewer>,
+    path: Path<String>,
+) -> Result<HttpResponse, Error> {
+    let node = services.store.node_fetch(&key(&path)).await?.ok_or_else(|| Error::not_found("node"))?;
+    let counts = services.store.node_instance_counts(&[node.id]).await?.into_iter().collect();
+    Ok(HttpResponse::Ok().json(view(&services, node, &counts)))
+}
+
+/// Reads what a path or query says: an id, or else a name.
+pub(super) fn key(text: &str) -> NodeKey {
+    text.parse().map_or_else(|_| NodeKey::Name(text.to_owned()), NodeKey::Id)
+}
+
+/// The database's `last_seen_at` is written in batches; what this process has
+/// heard itself is newer.
+fn view(services: &Services, node: Node, counts: &BTreeMap<NodeId, u64>) -> NodeView {
+    let heard = services.heartbeats.last(node.id).map(|beat| beat.received_at);
+    NodeView {
+        id: node.id.uuid(),
+        name: node.name,
+        state: node.state.as_str().to_owned(),
+        state_since: node.state_since,
+        labels: node.labels,
+        cordoned: node.cordoned,
+        facts: node.facts.into(),
+        last_seen_at: node.last_seen_at.max(heard),
+        created_at: node.created_at,
+        instance_count: counts.get(&node.id).copied().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,63 @@
+//! Small writes in batches, and partitions.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use daemon::BackgroundTask;
+use serde::Serialize;
+
+use crate::{error::chain, service::Services};
+
+/// What the last run did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Status {
+    written: usize,
+    failed: bool,
+}
+
+fn outcome<E: std::error::Error>(what: &'static str, written: usize, result: Result<(), E>) -> Status {
+    if let Err(e) = &result {
+        tracing::warn!(error = chain(e), "{what} failed");
+    }
+    Status { written, failed: result.is_err() }
+}
+
+/// Writes when nodes were last heard of.
+pub(super) struct LastSeen(Arc<Services>);
+
+impl LastSeen {
+    pub(super) const fn new(services: Arc<Services>) -> Self {
+        Self(services)
+    }
+}
+
+impl BackgroundTask for LastSeen {
+    const NAME: &'static str = "last seen";
+    type Status = Status;
+
+    async fn activate(&mut self) -> Status {
+        let seen = self.0.heartbeats.take_unwritten();
+        if seen.is_empty() {
+            return Status::default();
+        }
+        outcome("writing when nodes were last seen", seen.len(), self.0.store.node_seen(&seen).await)
+    }
+}
+
+/// Makes tomorrow's partitions, and drops those that are too old.
+pub(super) struct Partitions(Arc<Services>);
+
+impl Partitions {
+    pub(super) const fn new(services: Arc<Services>) -> Self {
+        Self(services)
+    }
+}
+
+impl BackgroundTask for Partitions {
+    const NAME: &'static str = "partitions";
+    type Status = Status;
+
+    async fn activate(&mut self) -> Status {
+        outcome("maintaining partitions", 0, self.0.store.sample_partitions_maintain(Utc::now()).await)
+    }
+}
