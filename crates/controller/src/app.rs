@@ -112,7 +112,11 @@ async fn migrate(store: &Store) -> Result<usize, AppError> {
     }
 }
 
-async fn build(config: &Config, store: Store, supervisor: Supervisor) -> Result<Arc<Services>, AppError> {
+/// Makes everything that handlers share. Founds the fleet on an empty database.
+///
+/// # Errors
+/// When the vault does not open.
+pub async fn build(config: &Config, store: Store, supervisor: Supervisor) -> Result<Arc<Services>, AppError> {
     let vault::Opened { fleet_id, ca, keys } = vault::open(config, &store).await?;
     let passwords = Hasher::new(config.bcrypt_cost, supervisor.runtime().clone())
         .map_err(|e| AppError::Start(e.into()))?;

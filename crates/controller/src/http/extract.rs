@@ -128,43 +128,50 @@ fn bearer(request: &HttpRequest) -> Result<String, Error> {
     })
 }
 
-/// A JSON body of at most 1 MiB without unknown fields. What cannot be read
-/// names its field.
+/// A JSON body of at most 1 MiB without unknown fields, not yet read: who may not
+/// send it is told so first, whatever it says. What cannot be read names its field.
 pub struct Body<T> {
-    /// What it says.
-    pub value: T,
-    /// As it came, for its hash.
-    pub bytes: Bytes,
+    bytes: Result<Bytes, Error>,
+    is_json: bool,
+    value: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+impl<T: DeserializeOwned> Body<T> {
+    /// Reads it.
+    pub fn read(self) -> Result<T, Error> {
+        self.read_with_bytes().map(|(value, _)| value)
+    }
+
+    /// Reads it, and gives it as it came, for its hash.
+    pub fn read_with_bytes(self) -> Result<(T, Bytes), Error> {
+        if !self.is_json {
+            return Err(Error::new(ErrorKind::Malformed, "not_json", "the body must be application/json"));
+        }
+        let bytes = self.bytes?;
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| json_error(&e))?;
+        reader
+            .end()
+            .map_err(|_| Error::new(ErrorKind::Malformed, "bad_json", "the body goes on after its end"))?;
+        Ok((value, bytes))
+    }
+}
+
+impl<T: 'static> FromRequest for Body<T> {
     type Error = Error;
     type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let kind =
-            request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_ascii_lowercase);
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let is_json = kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with("application/json"));
         let bytes = Bytes::from_request(request, payload);
         Box::pin(async move {
-            if kind.is_some_and(|kind| !kind.starts_with("application/json")) {
-                return Err(Error::new(
-                    ErrorKind::Malformed,
-                    "not_json",
-                    "the body must be application/json",
-                ));
-            }
-            let bytes = bytes.await.map_err(body_error)?;
-            let mut reader = serde_json::Deserializer::from_slice(&bytes);
-            let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| json_error(&e))?;
-            reader.end().map_err(|e| {
-                Error::new(ErrorKind::Malformed, "bad_json", format!("the body goes on after its end: {e}"))
-            })?;
-            Ok(Self { value, bytes })
+            Ok(Self { bytes: bytes.await.map_err(|e| body_error(&e)), is_json, value: PhantomData })
         })
     }
 }
 
-fn body_error(error: actix_web::Error) -> Error {
+fn body_error(error: &actix_web::Error) -> Error {
     match error.as_error::<PayloadError>() {
         Some(PayloadError::Overflow) => Error::new(
             ErrorKind::TooLarge,
@@ -178,14 +185,18 @@ fn body_error(error: actix_web::Error) -> Error {
 /// serde's words name what is allowed, and quote names and numbers but no texts
 /// that might be secret.
 fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    let path = error.path().to_string();
     let inner = error.inner();
-    if path == "." && !inner.is_data() {
+    if !inner.is_data() {
         return Error::new(ErrorKind::Malformed, "bad_json", format!("the body is not JSON: {inner}"));
     }
     let message = redacted(&inner.to_string());
     // The field says where; line and column of a compact body do not.
     let message = message.split(" at line ").next().unwrap_or_default();
+    let path = match (error.path().to_string(), message.strip_prefix("missing field `")) {
+        (path, None) => path,
+        (path, Some(rest)) if path == "." => rest.trim_end_matches('`').to_owned(),
+        (path, Some(rest)) => format!("{path}.{}", rest.trim_end_matches('`')),
+    };
     Error::malformed_field(path, message)
 }
 

@@ -34,6 +34,8 @@ const LOG_MAX_BYTES: u64 = 10 * 1024 * 1024;
 /// How long to wait for the lock. A command such as `admin` holds it for a moment
 /// only; another controller holds it for good.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
+/// How long programs that lost their controller may still add files.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where everything of one cluster is. The directory is absolute and free of links.
 #[derive(Clone, Debug)]
@@ -110,13 +112,21 @@ impl Layout {
         })
     }
 
-    /// Removes what a crash in the middle of making a cluster has left.
+    /// Removes what a crash in the middle of making a cluster has left. The programs
+    /// that were making it may just be ending, and still add files.
     pub(super) fn remove_half_made(&self) -> Result<(), EmbeddedError> {
         let failed = |source| EmbeddedError::io("clean", &self.dir, source);
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if entry.file_name().to_string_lossy().starts_with("cluster.new-") {
-                fs::remove_dir_all(entry.path()).map_err(failed)?;
+            if !entry.file_name().to_string_lossy().starts_with("cluster.new-") {
+                continue;
+            }
+            let started = Instant::now();
+            while let Err(source) = fs::remove_dir_all(entry.path()) {
+                if started.elapsed() > REMOVE_DEADLINE {
+                    return Err(failed(source));
+                }
+                thread::sleep(Duration::from_millis(20));
             }
         }
         Ok(())
@@ -262,6 +272,26 @@ mod tests {
         std::os::unix::fs::chown(dir.path(), Some(4711), None).unwrap();
         let account = Account { uid: 65534, gid: 65534 };
         assert!(matches!(private_dir(dir.path(), Some(account)), Err(EmbeddedError::NotPrivate { .. })));
+    }
+
+    #[test]
+    fn a_half_made_cluster_that_still_grows_is_removed_once_it_does_not() {
+        let (_dir, layout) = layout();
+        let half = layout.dir.join("cluster.new-1");
+        fs::create_dir_all(&half).unwrap();
+        let until = Instant::now() + Duration::from_millis(200);
+        let maker = thread::spawn(move || {
+            for n in 0_u64.. {
+                // Fails once the directory is gone.
+                if Instant::now() > until || fs::create_dir_all(half.join(format!("{n}/x"))).is_err() {
+                    return;
+                }
+            }
+        });
+        layout.remove_half_made().unwrap();
+        maker.join().unwrap();
+        layout.remove_half_made().unwrap();
+        assert!(!layout.dir.join("cluster.new-1").exists());
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) async fn auth_register(
     from: Anonymous,
     body: Body<RegisterCreate>,
 ) -> Result<HttpResponse, Error> {
-    let RegisterCreate { name, password, invite } = body.value;
+    let RegisterCreate { name, password, invite } = body.read()?;
     let account = services.account_register(name, password, invite.as_deref(), &from.0).await?;
     Ok(HttpResponse::Created().json(AccountView::from(&account)))
 }
@@ -103,7 +103,7 @@ pub(super) async fn auth_login(
         .get(USER_AGENT)
         .and_then(|v| v.to_str().ok())
         .map(|v| v.chars().take(255).collect());
-    let LoginCreate { name, password } = body.value;
+    let LoginCreate { name, password } = body.read()?;
     let signed_in = services.sign_in(&name, password, SignInFrom { actor: from.0, user_agent }).await?;
     Ok(HttpResponse::Ok().json(SessionView {
         access_token: signed_in.access_token,
@@ -157,9 +157,10 @@ pub(super) async fn invite_create(
     caller: Caller<Admin>,
     body: Body<InviteCreate>,
 ) -> Result<HttpResponse, Error> {
-    let role = Role::parse(&body.value.role)
+    let InviteCreate { role, expires_in_seconds } = body.read()?;
+    let role = Role::parse(&role)
         .ok_or_else(|| Error::invalid_field("role", "must be admin, operator or viewer"))?;
-    let lifetime = Duration::from_secs(body.value.expires_in_seconds.unwrap_or(86_400));
+    let lifetime = Duration::from_secs(expires_in_seconds.unwrap_or(86_400));
     let (invite, expires_at) = services.invite_create(role, lifetime, &caller.actor).await?;
     Ok(HttpResponse::Created().json(InviteView { invite, role: role.as_str().to_owned(), expires_at }))
 }
@@ -191,7 +192,7 @@ pub(super) async fn api_token_create(
     caller: Caller<Viewer>,
     body: Body<ApiTokenCreate>,
 ) -> Result<HttpResponse, Error> {
-    let ApiTokenCreate { name, expires_in_seconds } = body.value;
+    let ApiTokenCreate { name, expires_in_seconds } = body.read()?;
     let lifetime = expires_in_seconds.map(Duration::from_secs);
     let made = services.api_token_create(caller.identity.account_id, &name, lifetime, &caller.actor).await?;
     Ok(HttpResponse::Created().json(ApiTokenView {

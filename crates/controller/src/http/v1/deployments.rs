@@ -91,8 +91,9 @@ pub(super) async fn deployment_create(
     request: HttpRequest,
     body: Body<DeploymentCreate>,
 ) -> Result<HttpResponse, Error> {
-    let idempotency = idempotency_key(&request, &body.bytes)?;
-    let (name, spec) = body.value.read()?;
+    let (create, bytes) = body.read_with_bytes()?;
+    let idempotency = idempotency_key(&request, &bytes)?;
+    let (name, spec) = create.read()?;
     let declaration = Declaration { name, spec, idempotency };
     let operation = services.deployment_create(declaration, &caller.actor).await?;
     Ok(accepted(operation.into()))

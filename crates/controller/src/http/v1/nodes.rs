@@ -115,7 +115,7 @@ pub(super) async fn enrolment_token_create(
     caller: Caller<Admin>,
     body: Body<EnrolmentTokenCreate>,
 ) -> Result<HttpResponse, Error> {
-    let EnrolmentTokenCreate { labels, uses, expires_in_seconds } = body.value;
+    let EnrolmentTokenCreate { labels, uses, expires_in_seconds } = body.read()?;
     let lifetime = Duration::from_secs(expires_in_seconds.unwrap_or(3600));
     let token = services.enrolment_token_create(labels, uses.unwrap_or(1), lifetime, &caller.actor).await?;
     let ca_sha256 = token.text.rsplit_once('.').map(|(_, hash)| hash.to_owned()).unwrap_or_default();
