@@ -219,6 +219,7 @@ impl Config {
             presence: PresenceSettings {
                 heartbeat_period: Duration::from_millis(self.heartbeat_period_ms),
                 unreachable_after: Duration::from_millis(self.node_unreachable_after_ms),
+                ..PresenceSettings::default()
             },
             metrics_period: Duration::from_secs(self.metrics_period_seconds),
             session_ttl: Duration::from_secs(self.access_token_ttl_seconds),

@@ -1,5 +1,12 @@
 //! The REST API as a client sees it, over real HTTP and a real PostgreSQL.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use controller::{

@@ -17,6 +17,7 @@
 //! | [`placement`] | which node takes an instance, and why not the others |
 //! | [`orchestrate`] | which instances a deployment needs more or fewer of |
 //! | [`operation`] | how far a user's mutation has come, and its verdict |
+//! | [`overview`] | how a deployment as a whole stands |
 //! | [`presence`] | whether a silent node is still there |
 //! | [`sample`] | measured use of CPU, memory and network |
 
@@ -29,6 +30,7 @@ pub mod name;
 pub mod node;
 pub mod operation;
 pub mod orchestrate;
+pub mod overview;
 pub mod placement;
 pub mod plan;
 pub mod presence;

@@ -46,7 +46,13 @@ impl Name {
             .take(NAME_MAX_BYTES)
             .collect();
         let trimmed = mapped.trim_matches('-');
-        Self(if trimmed.is_empty() { "node".to_owned() } else { trimmed.to_owned() })
+        // What reads as an id would never be looked up as a name.
+        let reads_as_id = uuid::Uuid::parse_str(trimmed).is_ok();
+        Self(match trimmed {
+            "" => "node".to_owned(),
+            id if reads_as_id => format!("node-{id}"),
+            name => name.to_owned(),
+        })
     }
 
     /// The text.

@@ -218,7 +218,7 @@ fn judge_create(
     let done = count(kept.iter().filter(|s| is_up(s)).count()).min(operation.total);
     let judged = |verdict, message| Judgement { done, total: operation.total, verdict, message };
     if done >= operation.total {
-        return judged(Some(Verdict::Succeeded), format!("all {done} instances are healthy"));
+        return judged(Some(Verdict::Succeeded), format!("all {done} instances are as asked for"));
     }
     if let Some(why) = kept.iter().find_map(|s| hopeless(s)) {
         return judged(Some(Verdict::Failed), why);

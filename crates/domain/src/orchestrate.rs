@@ -201,9 +201,9 @@ mod tests {
             rounds in prop::collection::vec(prop::collection::vec((0u32..6, any::<bool>()), 3), 1..5),
             sizes in prop::collection::vec(0u64..600, 0..4),
         ) {
-            let (mut deployments, mut instances, mut next) = (Vec::new(), Vec::new(), 0);
+            let (mut instances, mut next) = (Vec::new(), 0);
             for round in rounds {
-                deployments = round.iter().enumerate().map(|(n, (replicas, deleting))| deployment(n as u8, *replicas, *deleting)).collect();
+                let mut deployments: Vec<_> = round.iter().enumerate().map(|(n, (replicas, deleting))| deployment(n as u8, *replicas, *deleting)).collect();
                 for _ in 0..3 {
                     let changes = plan(&deployments, &instances, candidates(&sizes, &instances));
                     carry_out(&mut deployments, &mut instances, changes, &mut next);

@@ -17,11 +17,18 @@ pub struct PresenceSettings {
     pub heartbeat_period: Duration,
     /// Silence after which a node is unreachable.
     pub unreachable_after: Duration,
+    /// The longest that an agent which has lost its controller waits before it
+    /// tries again. A controller that has just begun to listen gives it that much.
+    pub reconnect_within: Duration,
 }
 
 impl Default for PresenceSettings {
     fn default() -> Self {
-        Self { heartbeat_period: Duration::from_secs(2), unreachable_after: Duration::from_secs(6) }
+        Self {
+            heartbeat_period: Duration::from_secs(2),
+            unreachable_after: Duration::from_secs(6),
+            reconnect_within: Duration::from_secs(35),
+        }
     }
 }
 
@@ -38,8 +45,8 @@ impl PresenceSettings {
 ///
 /// `listening_since` is the moment from which this controller has heard
 /// heartbeats without interruption; silence before it proves nothing, so a node
-/// that has not been heard keeps its `current` state until a full
-/// `unreachable_after` has been listened through.
+/// that has not been heard keeps its `current` state until its agent must have
+/// tried to reconnect and a full `unreachable_after` has passed in silence.
 #[must_use]
 pub fn judge(
     current: NodeState,
@@ -51,7 +58,8 @@ pub fn judge(
     let heard_or_listening = last.map_or(listening_since, |beat| beat.received_at.max(listening_since));
     let silence = (now - heard_or_listening).to_std().unwrap_or(Duration::ZERO);
     let never_heard = last.is_none();
-    if never_heard && (current == NodeState::Enrolled || silence < settings.unreachable_after) {
+    let patience = settings.reconnect_within + settings.unreachable_after;
+    if never_heard && (current == NodeState::Enrolled || silence < patience) {
         return current;
     }
     if silence >= settings.unreachable_after {
@@ -107,8 +115,8 @@ mod tests {
     #[test]
     fn a_controller_that_just_started_judges_nobody() {
         for current in [NodeState::Ready, NodeState::Unreachable, NodeState::EngineUnreachable] {
-            assert_eq!(judged(current, None, 5.9), current);
-            assert_eq!(judged(current, None, 6.0), NodeState::Unreachable);
+            assert_eq!(judged(current, None, 40.9), current);
+            assert_eq!(judged(current, None, 41.0), NodeState::Unreachable);
         }
         assert_eq!(judged(NodeState::Enrolled, None, 600.0), NodeState::Enrolled);
     }

@@ -125,6 +125,18 @@ impl Store {
         .await
     }
 
+    /// Takes a new hash of the same password, unless the password was changed meanwhile.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn account_rehash(&self, id: UserId, old_hash: &str, new_hash: &str) -> Result<(), StoreError> {
+        let mut conn = self.conn().await?;
+        let unchanged =
+            accounts::table.filter(accounts::id.eq(id.uuid())).filter(accounts::password_hash.eq(old_hash));
+        diesel::update(unchanged).set(accounts::password_hash.eq(new_hash)).execute(&mut conn).await?;
+        Ok(())
+    }
+
     /// Makes an account with the role of an invite, and uses the invite up.
     ///
     /// # Errors

@@ -291,7 +291,7 @@ async fn deployment_lock_in_txn(
     let query = deployments::table
         .filter(deployments::deleted_at.is_null())
         .select((deployments::id, deployments::name, deployments::deleting))
-        .for_update();
+        .for_no_key_update();
     let row: Option<(Uuid, String, bool)> = match key {
         DeploymentKey::Id(id) => query.filter(deployments::id.eq(id.uuid())).first(conn).await.optional()?,
         DeploymentKey::Name(name) => query.filter(deployments::name.eq(name)).first(conn).await.optional()?,

@@ -16,6 +16,7 @@
 //! | [`orchestrate`] | the planning transaction |
 //! | [`operation`] | operations, idempotency_keys |
 //! | [`event`] | events, audit_log |
+//! | [`retention`] | what is too old, in all of them |
 //! | [`sample`] | instance_samples and its partitions |
 
 pub mod account;
@@ -31,6 +32,7 @@ pub mod orchestrate;
 mod page;
 mod pool;
 mod report;
+pub mod retention;
 pub mod sample;
 mod schema;
 #[cfg(feature = "testing")]

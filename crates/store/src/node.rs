@@ -267,7 +267,11 @@ impl Store {
                 .await
                 .optional()?;
             let (held_stream, held_seq) = held.ok_or(Refusal::Missing("node"))?;
-            let seq = if held_stream == Some(stream.uuid()) { held_seq } else { 0 };
+            let same_stream = held_stream == Some(stream.uuid());
+            let seq = if same_stream { held_seq } else { 0 };
+            if !same_stream {
+                forget_progress_in_txn(conn, node).await?;
+            }
             let epoch: i64 = diesel::update(nodes::table.filter(nodes::id.eq(node.uuid())))
                 .set((
                     nodes::facts.eq(&facts),
@@ -311,16 +315,18 @@ impl Store {
     pub async fn node_seen(&self, seen: &[(NodeId, Timestamp)]) -> Result<(), StoreError> {
         use diesel::sql_types::{Array, Timestamptz, Uuid as SqlUuid};
         let (ids, times): (Vec<Uuid>, Vec<Timestamp>) = seen.iter().map(|(id, at)| (id.uuid(), *at)).unzip();
-        let mut conn = self.conn().await?;
-        diesel::sql_query(
-            "update nodes set last_seen_at = greatest(last_seen_at, seen.at) \
-             from unnest($1, $2) as seen (id, at) where nodes.id = seen.id",
-        )
-        .bind::<Array<SqlUuid>, _>(ids)
-        .bind::<Array<Timestamptz>, _>(times)
-        .execute(&mut conn)
-        .await?;
-        Ok(())
+        // The rows are locked in the order of their ids first, as a planning pass does.
+        const UPDATE: &str = "with seen as (select * from unnest($1, $2) as s (id, at)), \
+             locked as (select n.id from nodes n join seen on n.id = seen.id order by n.id for no key update of n) \
+             update nodes set last_seen_at = greatest(last_seen_at, seen.at) \
+             from seen join locked on locked.id = seen.id where nodes.id = seen.id";
+        self.transact("node_seen", async |conn| {
+            let update = diesel::sql_query(UPDATE)
+                .bind::<Array<SqlUuid>, _>(&ids)
+                .bind::<Array<Timestamptz>, _>(&times);
+            Ok(update.execute(conn).await.map(drop)?)
+        })
+        .await
     }
 
     /// Writes a transition of a node's state. Says whether it was one.
@@ -435,6 +441,21 @@ impl Store {
     }
 }
 
+/// A ledger that is new knows nothing of what an older one said, and counts from
+/// the beginning: whatever it says first is news. What is known stays until then.
+async fn forget_progress_in_txn(conn: &mut AsyncPgConnection, node: NodeId) -> Result<(), StoreError> {
+    diesel::update(instances::table.filter(instances::node_id.eq(node.uuid())).filter(instances::assigned))
+        .set((
+            instances::attempt.eq(0),
+            instances::phase.eq(0),
+            instances::removed.eq(false),
+            instances::report_seq.eq(0),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 async fn enrolled_before_in_txn(
     conn: &mut AsyncPgConnection,
     enrol: &NodeEnrol<'_>,
@@ -461,5 +482,5 @@ async fn free_name_in_txn(conn: &mut AsyncPgConnection, wanted: &Name) -> Result
         format!("{}{tail}", head.trim_end_matches('-'))
     });
     let mut names = std::iter::once(wanted.to_string()).chain(numbered);
-    Ok(names.find(free).unwrap_or_else(|| Uuid::now_v7().to_string()))
+    Ok(names.find(free).unwrap_or_else(|| format!("node-{}", Uuid::now_v7())))
 }

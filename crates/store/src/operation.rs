@@ -140,7 +140,8 @@ pub(crate) async fn operation_insert_in_txn(
     Ok(())
 }
 
-/// The open operations, locked for the length of the transaction.
+/// The open operations, locked for the length of the transaction; not against
+/// rows that refer to them, which every event does.
 pub(crate) async fn operation_open_in_txn(
     conn: &mut AsyncPgConnection,
 ) -> Result<Vec<Operation>, StoreError> {
@@ -148,7 +149,7 @@ pub(crate) async fn operation_open_in_txn(
         .filter(operations::verdict.is_null())
         .order(operations::id)
         .select(OperationRow::as_select())
-        .for_update()
+        .for_no_key_update()
         .load(conn)
         .await?;
     rows.into_iter().map(OperationRow::read).collect()

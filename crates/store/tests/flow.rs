@@ -1,5 +1,12 @@
 //! What requests, plans and reports do to the rows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
 use std::time::Duration;
 
 use domain::{
@@ -311,6 +318,40 @@ async fn reports_of_a_stream_that_is_no_longer_the_nodes_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_report_of_a_new_ledger_is_believed_though_the_lost_one_had_come_further() {
+    let mut fleet = Fleet::new().await;
+    let (deployment, _) = fleet.create("web", 1).await;
+    let instance = fleet.store().instance_list_of(&[deployment]).await.unwrap()[0].id;
+    let far = fleet.report(instance, Phase::Running, |s| s.progress.attempt = 5);
+    fleet.apply(&[far]).await;
+    fleet.stream = Uuid::now_v7().into();
+    fleet.seq = 0;
+    fleet.store().node_session_begin(fleet.node, &facts(), fleet.stream).await.unwrap();
+    let known = fleet.store().instance_fetch(instance).await.unwrap().unwrap().status;
+    assert_eq!(known.progress.attempt, 5, "what is known stays until there is news");
+    let first = fleet.report(instance, Phase::Running, |s| s.health = Health::Healthy);
+    assert_eq!(fleet.apply(&[first]).await, 1);
+    let known = fleet.store().instance_fetch(instance).await.unwrap().unwrap().status;
+    assert_eq!((known.progress.attempt, known.health), (1, Health::Healthy));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_old_is_deleted_and_nothing_else() {
+    let fleet = Fleet::new().await;
+    fleet.create("web", 1).await;
+    fleet.db.execute("insert into events (id, at, recorded_at, kind, severity, message) \
+        select gen_random_uuid(), now(), now() - interval '31 days', 'x', 'info', '' from generate_series(1, 3)").await;
+    let before = fleet.db.texts("select count(*) from events").await;
+    assert_eq!(fleet.store().retention_apply().await.unwrap(), 3);
+    assert_eq!(fleet.store().retention_apply().await.unwrap(), 0);
+    let after = fleet.db.texts("select count(*) + 3 from events").await;
+    assert_eq!(
+        (before, fleet.db.texts("select count(*) from instances").await),
+        (after, vec!["1".to_owned()])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deltas_from_the_database_lead_to_its_complete_set() {
     let fleet = Fleet::new().await;
     let mut held = fleet.store().assignment_set_fetch(fleet.node).await.unwrap();
@@ -443,7 +484,7 @@ async fn a_wake_up_is_heard_after_the_commit_it_announces() {
     let store = fleet.store().clone();
     let ready = std::sync::Arc::new(tokio::sync::Notify::new());
     let is_ready = ready.clone();
-    let listening = async move { store.listen(|| is_ready.notify_one(), |wake| drop(tx.send(wake))).await };
+    let listening = async move { store.listen(|| is_ready.notify_one(), |wake| tx.send(wake).unwrap_or_default()).await };
     let acting = async {
         ready.notified().await;
         fleet.store().deployment_create(&Fleet::deployment("web", 1), &actor()).await.unwrap();

@@ -44,6 +44,12 @@ pub(super) fn command(program: &Path, account: Option<Account>) -> Command {
 pub(super) fn die_with_us(command: &mut Command, signal: Signal) {
     let us = rustix::process::getpid();
     let hook = move || {
+        // A shell that starts us in the background may have us ignore SIGINT, and
+        // children inherit that. The death signal would be lost on a child that has
+        // not yet installed its handlers, and the child would live for ever.
+        for number in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            default_action(number)?;
+        }
         rustix::process::set_parent_process_death_signal(Some(signal))?;
         // We may have died before that call, and then no signal would ever come.
         if rustix::process::getppid() == Some(us) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
@@ -52,10 +58,18 @@ pub(super) fn die_with_us(command: &mut Command, signal: Signal) {
     // way round the kernel would have cleared the death signal again.
     #[expect(unsafe_code, reason = "the only way to set a death signal between fork and exec")]
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; the
-    // hook makes two system calls, takes no lock and allocates nothing.
+    // hook makes system calls, takes no lock and allocates nothing.
     unsafe {
         command.pre_exec(hook);
     }
+}
+
+/// Undoes what this process, or whoever started it, has arranged for a signal.
+fn default_action(number: libc::c_int) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "there is no safe call for it")]
+    // SAFETY: the default action involves no code of ours.
+    let before = unsafe { libc::signal(number, libc::SIG_DFL) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Calls `ended` once the child has ended, without reaping it: until its owner
@@ -129,6 +143,39 @@ mod tests {
         assert!(run(command(Path::new("/bin/true"), None), Duration::from_secs(10)).unwrap().success());
         assert!(!run(command(Path::new("/bin/false"), None), Duration::from_secs(10)).unwrap().success());
         assert!(run(command(Path::new("/nowhere"), None), Duration::from_secs(10)).is_err());
+    }
+
+    #[test]
+    fn a_child_does_not_inherit_that_signals_are_ignored() {
+        // The shell ignores SIGINT and SIGQUIT and becomes a process that reads its state.
+        let mut shell = command(Path::new("/bin/sh"), None);
+        shell.args([
+            "-c",
+            "trap '' INT QUIT TERM; exec \"$0\" --exact postgres::process::tests::helper --nocapture",
+        ]);
+        let shell = shell.arg(std::env::current_exe().unwrap()).env(HELPER_VARIABLE, "1");
+        let output = shell.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let ignored = said.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+        for number in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+            assert_eq!(ignored & (1 << (number - 1)), 0, "signal {number} in {ignored:x}");
+        }
+    }
+
+    const HELPER_VARIABLE: &str = "EMBEDDED_POSTGRES_TEST_SIGNALS";
+
+    /// Not a test of its own: prints the signal state of a child, for the one above.
+    #[test]
+    fn helper() {
+        if std::env::var_os(HELPER_VARIABLE).is_none() {
+            return;
+        }
+        let mut cat = command(Path::new("/bin/cat"), None);
+        cat.arg("/proc/self/status");
+        die_with_us(&mut cat, Signal::INT);
+        let output = cat.output().unwrap();
+        println!("\n{}", String::from_utf8_lossy(&output.stdout));
     }
 
     #[test]

@@ -381,7 +381,8 @@ async fn a_killed_controller_takes_the_server_with_it_and_the_next_one_goes_on()
 
 #[tokio::test]
 async fn a_controller_killed_at_any_step_of_making_the_cluster_leaves_nothing_half_made() {
-    for step in ["cluster.new-*", "cluster.new-*/PG_VERSION", "statement.sql", "cluster"] {
+    let steps = ["cluster.new-*", "cluster.new-*/PG_VERSION", "statement.sql", "cluster", "postgres.log"];
+    for step in steps {
         let dir = TestDir::new();
         let data_dir = dir.settings().data_dir;
         let mut command = Command::new(std::env::current_exe().unwrap());

@@ -179,7 +179,8 @@ impl Services {
         // No database connection is held over the hash.
         let row = self.store.account_fetch_by_name(name).await?.filter(|row| row.disabled_at.is_none());
         let hash = row.as_ref().and_then(|row| row.password_hash.clone());
-        let verdict = self.identity.passwords.verify(password, hash).await.map_err(hash_error)?;
+        let again = Password::new(password.reveal());
+        let verdict = self.identity.passwords.verify(password, hash.clone()).await.map_err(hash_error)?;
         let Some(row) = row.filter(|_| verdict != Verdict::Wrong) else {
             let actor = Actor { name: "anonymous".to_owned(), ..from.actor };
             // A name that is not one could be anything, a password even: it is not written down.
@@ -191,6 +192,9 @@ impl Services {
                 "name or password is wrong",
             ));
         };
+        if let (Verdict::RightButOutdated, Some(old)) = (verdict, hash) {
+            self.rehash(row.id(), &old, again).await;
+        }
         let mut caller = account(&row)?;
         let session_id = SessionId::from_uuid(Uuid::now_v7());
         let expires_at = Utc::now() + self.settings.session_ttl;
@@ -210,6 +214,19 @@ impl Services {
             .map_err(Error::internal)?;
         caller.session_id = Some(session_id);
         Ok(SignedIn { access_token: issued.token.to_string(), expires_at: issued.expires_at, caller })
+    }
+
+    /// Hashes a password again at the present cost. That it fails is no reason to
+    /// refuse the sign-in; the next one tries again.
+    async fn rehash(&self, account: UserId, old: &str, password: Password) {
+        let new = self.identity.passwords.hash(password).await.map_err(hash_error);
+        let kept = match new {
+            Ok(new) => self.store.account_rehash(account, old, &new).await.map_err(Error::from),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = kept {
+            tracing::warn!(error = e.chain(), "a password could not be hashed at the present cost");
+        }
     }
 
     /// Ends a sign-in. An API token has none to end.

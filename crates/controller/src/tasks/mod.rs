@@ -18,6 +18,7 @@ pub fn start(services: &Arc<Services>) {
         supervisor.start(orchestrator::Orchestrator::new(services.clone()), Duration::from_secs(1));
     let (judge, _) = supervisor.start(presence::Presence::new(services.clone()), Duration::from_millis(250));
     supervisor.start(upkeep::LastSeen::new(services.clone()), Duration::from_secs(5));
+    supervisor.start(upkeep::Retention::new(services.clone()), Duration::from_secs(600));
     supervisor.start(upkeep::Partitions::new(services.clone()), Duration::from_secs(3600));
     supervisor.spawn("listener", listener::listen(services.clone(), orchestrate));
     let (services, stop) = (services.clone(), supervisor.stop_token());

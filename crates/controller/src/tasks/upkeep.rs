@@ -44,6 +44,26 @@ impl BackgroundTask for LastSeen {
     }
 }
 
+/// Deletes what is too old.
+pub(super) struct Retention(Arc<Services>);
+
+impl Retention {
+    pub(super) const fn new(services: Arc<Services>) -> Self {
+        Self(services)
+    }
+}
+
+impl BackgroundTask for Retention {
+    const NAME: &'static str = "retention";
+    type Status = Status;
+
+    async fn activate(&mut self) -> Status {
+        let applied = self.0.store.retention_apply().await;
+        let written = applied.as_ref().copied().unwrap_or_default();
+        outcome("deleting what is too old", written, applied.map(drop))
+    }
+}
+
 /// Makes tomorrow's partitions, and drops those that are too old.
 pub(super) struct Partitions(Arc<Services>);
 

@@ -9,7 +9,8 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use domain::{
     id::DeploymentId,
-    instance::{Desired, Health, Phase, Presence},
+    instance::{Desired, Presence},
+    overview::{Copy, deployment_state},
 };
 use serde::Serialize;
 use store::{
@@ -47,8 +48,9 @@ pub struct DeploymentView {
     name: String,
     /// Number of the present revision.
     revision: u32,
-    /// `running`: all copies are healthy; `progressing`: not yet; `degraded`: some
-    /// failed or nobody knows; `deleting`.
+    /// `running`: every copy is as it should be; `completed`: every copy has run to
+    /// its end; `progressing`: not yet; `degraded`: a copy failed, or nobody knows
+    /// how it is; `deleting`.
     state: &'static str,
     deleting: bool,
     spec: SpecView,
@@ -156,24 +158,12 @@ fn idempotency_key(request: &HttpRequest, body: &[u8]) -> Result<Option<Idempote
 }
 
 fn view(instances: Vec<Instance>, deployment: Deployment) -> DeploymentView {
-    let healthy = instances
-        .iter()
-        .filter(|i| i.status.health == Health::Healthy && Presence::of(i.node_state) == Presence::Fresh);
-    let healthy = u32::try_from(healthy.count()).unwrap_or(u32::MAX);
-    let wanted = deployment.spec.replicas;
-    let unwell = |i: &Instance| {
-        let failed = i.status.progress.phase == Phase::Ended && i.desired == Desired::Running;
-        failed || Presence::of(i.node_state) != Presence::Fresh
-    };
-    let state = if deployment.deleting {
-        "deleting"
-    } else if healthy >= wanted {
-        "running"
-    } else if instances.iter().any(unwell) {
-        "degraded"
-    } else {
-        "progressing"
-    };
+    let kept = instances.iter().filter(|i| i.desired != Desired::Removed);
+    let copies: Vec<Copy<'_>> = kept
+        .map(|i| Copy { desired: i.desired, status: &i.status, presence: Presence::of(i.node_state) })
+        .collect();
+    let healthy = u32::try_from(copies.iter().filter(|copy| copy.is_healthy()).count()).unwrap_or(u32::MAX);
+    let state = deployment_state(deployment.spec.replicas, deployment.deleting, &copies).as_str();
     DeploymentView {
         id: deployment.id.uuid(),
         name: deployment.name,

@@ -1,0 +1,139 @@
+//! What a step does to the record: when it begins, and when it comes to nothing.
+
+use super::{
+    Image, Record, Retry, Step, Transition, Wish, delta,
+    end::{End, end_attempt},
+};
+use crate::{
+    Timestamp, backoff,
+    deployment::PullPolicy,
+    instance::{Cause, FailureReason, Outcome, Phase},
+};
+
+/// Why a step came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// As far as the engine or registry let us know; `None` where a deadline passed.
+    pub reason: Option<FailureReason>,
+    /// For people.
+    pub message: String,
+}
+
+/// Takes note that a step is about to be carried out. The transition, if any, is
+/// for people: the step need not wait until it is on disk.
+#[must_use]
+pub fn begin(wish: &Wish<'_>, record: &Record, step: Step, now: Timestamp) -> (Record, Option<Transition>) {
+    let mut record = record.clone();
+    let towards_run = matches!(step, Step::CheckImage | Step::Pull | Step::Create | Step::Start);
+    if towards_run && let Some((_, because)) = wish.next_attempt(&record) {
+        record.begin_attempt(because);
+    }
+    let transition = match (step, wish) {
+        (Step::Pull, Wish::Run(assignment)) => {
+            record.reach(Phase::Pulling);
+            let message = format!("pulling image {}", assignment.spec.image);
+            Some(record.transition(record.because.clone(), message, now))
+        }
+        (Step::Create, _) => {
+            record.reach(Phase::Creating);
+            None
+        }
+        (Step::Start, _) => {
+            record.reach(Phase::Starting);
+            None
+        }
+        (Step::Stop { grace }, _) if record.phase() == Phase::Running => {
+            record.reach(Phase::Stopping);
+            let seconds = grace.as_secs();
+            Some(match wish {
+                Wish::Run(_) => record.transition(
+                    Cause::RestartRequested,
+                    format!("stopping within {seconds} s, to restart as asked"),
+                    now,
+                ),
+                Wish::Stop(_) | Wish::Remove(_) => {
+                    record.transition(Cause::Assigned, format!("stopping within {seconds} s"), now)
+                }
+            })
+        }
+        _ => None,
+    };
+    (record, transition)
+}
+
+/// Takes note that a step was carried out: an earlier failure of its kind is past.
+#[must_use]
+pub fn succeeded(record: &Record) -> Record {
+    Record { retry: None, ..record.clone() }
+}
+
+/// Takes note of what [`Step::CheckImage`] found.
+#[must_use]
+pub fn image_checked(record: &Record, is_here: bool) -> Record {
+    let image = if is_here { Image::Here } else { Image::Missing };
+    Record { image, ..succeeded(record) }
+}
+
+/// Takes note that [`Step::Pull`] went well.
+#[must_use]
+pub fn image_pulled(record: &Record) -> Record {
+    image_checked(record, true)
+}
+
+/// Takes note that a step came to nothing: it ends the attempt when the attempt
+/// cannot run without it, and else is tried again with back-off.
+///
+/// Not for an engine that does not answer: that is nobody's failure, and nothing
+/// is to be noted (I5).
+#[must_use]
+pub fn failed(
+    wish: &Wish<'_>,
+    record: &Record,
+    step: Step,
+    failure: Failure,
+    now: Timestamp,
+) -> (Record, Option<Transition>) {
+    let mut record = record.clone();
+    let reason = match (step, failure.reason) {
+        // It was there a moment ago, or was just pulled: fetching it again may help.
+        (Step::Create, Some(FailureReason::ImageNotFound)) if may_pull(wish) => {
+            FailureReason::ImagePullFailed
+        }
+        (Step::CheckImage | Step::Pull, reason) => reason.unwrap_or(FailureReason::ImagePullFailed),
+        (Step::Create | Step::Start, reason) => reason.unwrap_or(FailureReason::StartFailed),
+        _ => {
+            let failures = record.retry.map_or(0, |retry| retry.failures).saturating_add(1);
+            // Never at once: a step that fails by itself fails again.
+            let wait = backoff::delay(failures.saturating_add(1), record.seed());
+            record.retry = Some(Retry { at: now + delta(wait), failures });
+            return (record, None);
+        }
+    };
+    if record.phase() >= Phase::Running {
+        return (record, None);
+    }
+    let end = End {
+        message: format!("{}: {}", reason_text(reason), failure.message),
+        outcome: Outcome::Failed { reason, message: failure.message },
+        cause: Cause::Engine,
+        at: now,
+    };
+    let transition = end_attempt(&mut record, wish, end);
+    (record, Some(transition))
+}
+
+fn may_pull(wish: &Wish<'_>) -> bool {
+    wish.assignment().is_some_and(|assignment| assignment.spec.pull != PullPolicy::Never)
+}
+
+const fn reason_text(reason: FailureReason) -> &'static str {
+    match reason {
+        FailureReason::ImageNotFound => "the image does not exist",
+        FailureReason::ImageDenied => "the registry refused the image",
+        FailureReason::ImagePullFailed => "the image could not be fetched",
+        FailureReason::SpecRefused => "the engine refused the container's spec",
+        FailureReason::NameTaken => "the container's name is taken",
+        FailureReason::StartFailed => "the container could not be started",
+        FailureReason::Vanished => "the container went away",
+    }
+}
