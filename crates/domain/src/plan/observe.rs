@@ -80,6 +80,7 @@ impl Look<'_> {
     /// not run yet; otherwise an attempt of its own.
     fn ran(&mut self, container: &Container) {
         let started = container.started_at.unwrap_or(self.now);
+        let took_over = self.has_process();
         let cause = if self.record.phase() < Phase::Running {
             self.record.because.clone()
         } else {
@@ -98,6 +99,7 @@ impl Look<'_> {
         status.ports.clone_from(&container.ports);
         let attempt = status.progress.attempt;
         let message = match cause {
+            Cause::Outside if took_over => "somebody else restarted it".to_owned(),
             Cause::Outside => "somebody else started it".to_owned(),
             Cause::RestartRequested => "restarted as asked".to_owned(),
             _ if attempt > 1 => format!("running again, in attempt {attempt}"),

@@ -1,0 +1,157 @@
+//! The order in which the agent's parts start and stop.
+//!
+//! Each part has a supervisor of its own, so that they end one after the other:
+//! first the link, so that nothing new comes in; then measuring; then reconciling,
+//! which writes down what it knows; then the ledger. No container is touched: they
+//! belong to the engine, and the next agent finds them as they are (I10).
+
+use std::{io, sync::Arc, time::Duration};
+
+use daemon::{Supervisor, seal::KeyError, shutdown::Signals};
+use domain::node::{EngineState, NodeFacts};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::{JoinError, spawn_blocking},
+    time::timeout,
+};
+use tracing::Instrument as _;
+
+use crate::{
+    config::Config,
+    facts,
+    identity::{Identity, IdentityError},
+    ledger::{Ledger, LedgerError},
+    link, reconcile,
+    runtime::{Runtime, RuntimeError, docker::DockerRuntime},
+    sample,
+};
+
+/// How often containers are measured until the controller says.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(30);
+/// What each part may take to end.
+const PART_GRACE: Duration = Duration::from_secs(3);
+/// What reconciling may take to end: it writes to disk.
+const RECONCILE_GRACE: Duration = Duration::from_secs(6);
+
+/// What is known of the engine and the host, for whoever tells the controller.
+#[derive(Clone, Debug)]
+pub struct EngineStatus {
+    /// Whether the engine answers.
+    pub state: watch::Receiver<EngineState>,
+    /// The host's facts; they change when the engine comes or goes.
+    pub facts: watch::Receiver<NodeFacts>,
+}
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// This host is no node yet.
+    #[error("start: this host is not enrolled; run automator67-agent enrol first")]
+    NotEnrolled,
+    /// Its identity cannot be used.
+    #[error("load the node's identity")]
+    Identity(#[from] IdentityError),
+    /// The ledger's key cannot be used.
+    #[error("load the ledger's key")]
+    LedgerKey(#[from] KeyError),
+    /// The ledger cannot be used.
+    #[error("open the ledger")]
+    Ledger(#[from] LedgerError),
+    /// The engine's address is none.
+    #[error("use docker_host")]
+    DockerHost(#[source] RuntimeError),
+    /// Signals cannot be listened for.
+    #[error("listen for signals")]
+    Signals(#[source] io::Error),
+    /// A thread that was reading files was lost.
+    #[error("read files")]
+    Lost(#[from] JoinError),
+}
+
+/// Runs the agent until a signal asks it to stop. Call it on the main runtime.
+///
+/// # Errors
+/// When it cannot start. What happens later is dealt with and logged.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    let signals = Signals::install().map_err(AgentError::Signals)?;
+    let dir = config.data_dir.clone();
+    let (identity, ledger) = spawn_blocking(move || {
+        let identity = Identity::load(&dir)?.ok_or(AgentError::NotEnrolled)?;
+        let ledger = Ledger::open(&dir.join("ledger"), identity.ledger_key()?)?;
+        Ok::<_, AgentError>((identity, ledger))
+    })
+    .await??;
+    let runtime = DockerRuntime::new(&config.docker_host, identity.fleet_id(), identity.node_id())
+        .map_err(AgentError::DockerHost)?;
+    let span = tracing::error_span!("agent", node.id = %identity.node_id());
+    let parts = span.in_scope(|| {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node.name = identity.node_name(),
+            controller = identity.controller(),
+            assignments = ledger.assignments().assignments.len(),
+            "agent starts"
+        );
+        Running::start(&config, identity, ledger, Arc::new(runtime))
+    });
+    let signal = signals.first().await;
+    parts.stop(signal).instrument(span).await;
+    Ok(())
+}
+
+/// The parts, in the order in which they were started.
+struct Running {
+    ledger: Ledger,
+    reconcile: Supervisor,
+    sampling: Supervisor,
+    link: Supervisor,
+}
+
+impl Running {
+    fn start(config: &Config, identity: Identity, ledger: Ledger, runtime: Arc<dyn Runtime>) -> Self {
+        let part = || Supervisor::new(Handle::current());
+        let (reconcile, sampling, link) = (part(), part(), part());
+        let settings = reconcile::Settings {
+            max_parallel_actions: config.max_parallel_actions,
+            ..reconcile::Settings::default()
+        };
+        let published = reconcile::start(&reconcile, ledger.clone(), runtime.clone(), settings);
+        let address = config.address.clone();
+        let facts = facts::keep(&reconcile, runtime.clone(), published.engine.clone(), address.clone());
+        let (sample_period, period) = watch::channel(SAMPLE_PERIOD);
+        let samples = sample::start(&sampling, published.running, runtime.clone(), period);
+        let engine = EngineStatus { state: published.engine, facts };
+        // Its state is for those who ask; the link logs it by itself.
+        let _ = link::start(
+            &link,
+            link::Parts {
+                identity,
+                ledger: ledger.clone(),
+                runtime,
+                engine,
+                samples,
+                sample_period,
+                address,
+            },
+        );
+        Self { ledger, reconcile, sampling, link }
+    }
+
+    async fn stop(self, signal: daemon::shutdown::Signal) {
+        tracing::info!(%signal, "agent stops; its containers go on");
+        for (part, supervisor, grace) in [
+            ("link", self.link, PART_GRACE),
+            ("sampling", self.sampling, PART_GRACE),
+            ("reconcile", self.reconcile, RECONCILE_GRACE),
+        ] {
+            if !supervisor.shut_down(grace).await {
+                tracing::warn!(part, "a part of the agent did not end in time");
+            }
+        }
+        if timeout(PART_GRACE, self.ledger.close()).await.is_err() {
+            tracing::error!("the ledger was not closed in time");
+        }
+        tracing::info!("agent stopped");
+    }
+}

@@ -1,0 +1,241 @@
+//! The thread that owns the files.
+
+use std::sync::{Arc, PoisonError};
+
+use domain::{
+    assignment::{Applied, AssignmentDelta, AssignmentSet},
+    instance::Report,
+    plan::Transition,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{LedgerError, RecordChange, Shared, disk::Files, entry::Entry};
+
+/// Most requests that are written together. Bounds how long the first of them waits.
+const BATCH: usize = 256;
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// What callers ask for.
+pub(super) enum Request {
+    Replace(AssignmentSet, Answer<Applied>),
+    Apply(AssignmentDelta, Answer<Applied>),
+    Acknowledge(u64, Answer<()>),
+    Commit { changes: Vec<RecordChange>, transitions: Vec<Transition>, answer: Answer<u64> },
+    Close(oneshot::Sender<()>),
+}
+
+/// An answer that is given once the disk has spoken.
+enum Pending {
+    Applied(Applied, Answer<Applied>),
+    Number(u64, Answer<u64>),
+    Done(Answer<()>),
+}
+
+impl Pending {
+    /// Callers that went away are no fault.
+    fn give(self, outcome: Result<(), LedgerError>) {
+        match self {
+            Self::Applied(applied, answer) => drop(answer.send(outcome.map(|()| applied))),
+            Self::Number(number, answer) => drop(answer.send(outcome.map(|()| number))),
+            Self::Done(answer) => drop(answer.send(outcome)),
+        }
+    }
+}
+
+pub(super) struct Owner {
+    disk: Files,
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Request>,
+}
+
+/// Requests that are written together, judged as if those before them were done.
+struct Batch {
+    assignments: Arc<AssignmentSet>,
+    complete_received: bool,
+    last_seq: u64,
+    entries: Vec<Entry>,
+    pending: Vec<Pending>,
+    /// Whether anybody relies on it: an acknowledgement alone may be lost.
+    durable: bool,
+}
+
+impl Owner {
+    pub(super) fn new(disk: Files, shared: Arc<Shared>, queue: mpsc::Receiver<Request>) -> Self {
+        Self { disk, shared, queue }
+    }
+
+    /// Works until it is closed, or nobody is left who could ask for anything.
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.queue.blocking_recv() {
+            let mut requests = vec![first];
+            while requests.len() < BATCH
+                && let Ok(next) = self.queue.try_recv()
+            {
+                requests.push(next);
+            }
+            if let Some(closed) = self.serve(requests) {
+                // Nobody may find the files in use once they were told that they are closed.
+                drop(self);
+                let _ = closed.send(());
+                return;
+            }
+        }
+    }
+
+    /// Writes one batch. Answers whom to tell when a request was to close; what was
+    /// queued behind that one is refused.
+    fn serve(&mut self, requests: Vec<Request>) -> Option<oneshot::Sender<()>> {
+        let mut batch = self.begin();
+        let mut closed = None;
+        for request in requests {
+            match request {
+                Request::Close(answer) => {
+                    closed = Some(answer);
+                    break;
+                }
+                // It changes the numbering, so what comes after has to be judged by what it left.
+                Request::Acknowledge(seq, answer) if seq > batch.last_seq => {
+                    self.write(batch);
+                    self.write(Batch {
+                        entries: vec![Entry::Acknowledged(seq)],
+                        pending: vec![Pending::Done(answer)],
+                        durable: true,
+                        ..self.begin()
+                    });
+                    batch = self.begin();
+                }
+                request => batch.judge(request),
+            }
+        }
+        self.write(batch);
+        if closed.is_none() && self.disk.wants_snapshot() {
+            let state = self.shared.read();
+            if let Err(error) = self.disk.write_snapshot(&state) {
+                // The journal is whole, and grows on until there is room.
+                tracing::warn!(%error, source = error_source(&error), "ledger could not be compacted");
+            }
+        }
+        closed
+    }
+
+    fn begin(&self) -> Batch {
+        let state = self.shared.read();
+        Batch {
+            assignments: state.assignments.clone(),
+            complete_received: state.complete_received,
+            last_seq: state.last_seq,
+            entries: Vec::new(),
+            pending: Vec::new(),
+            durable: false,
+        }
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let outcome = if batch.entries.is_empty() {
+            Ok(())
+        } else {
+            let written = self.mend().and_then(|()| self.disk.append(&batch.entries, batch.durable));
+            if written.is_ok() {
+                self.publish(&batch.entries);
+            }
+            written
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(%error, source = error_source(error), "ledger could not be written");
+        }
+        for pending in batch.pending {
+            pending.give(outcome.clone());
+        }
+    }
+
+    /// After a failure that left the journal in doubt, begins a new one.
+    fn mend(&mut self) -> Result<(), LedgerError> {
+        if !self.disk.is_in_doubt() {
+            return Ok(());
+        }
+        let state = self.shared.read();
+        self.disk.write_snapshot(&state)
+    }
+
+    fn publish(&self, entries: &[Entry]) {
+        let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+        let (assignments, last_seq) = (state.assignments.clone(), state.last_seq);
+        for entry in entries {
+            state.apply(entry);
+        }
+        let changed = !Arc::ptr_eq(&assignments, &state.assignments);
+        let (revision, seq) = (state.assignments.revision, state.last_seq);
+        // Whoever is woken must find the new state.
+        drop(state);
+        if changed {
+            self.shared.assignments_changed.send_replace(revision);
+        }
+        if seq != last_seq {
+            self.shared.reports_changed.send_replace(seq);
+        }
+    }
+}
+
+impl Batch {
+    fn judge(&mut self, request: Request) {
+        match request {
+            Request::Replace(complete, answer) => {
+                let applied = self.replace(complete);
+                self.pending.push(Pending::Applied(applied, answer));
+            }
+            Request::Apply(delta, answer) => {
+                let applied = Arc::make_mut(&mut self.assignments).apply(&delta);
+                if applied == Applied::Yes {
+                    self.keep(Entry::changed(delta));
+                }
+                self.pending.push(Pending::Applied(applied, answer));
+            }
+            Request::Acknowledge(seq, answer) => {
+                self.entries.push(Entry::Acknowledged(seq));
+                self.pending.push(Pending::Done(answer));
+            }
+            Request::Commit { changes, transitions, answer } => {
+                if !changes.is_empty() || !transitions.is_empty() {
+                    let reports = transitions.into_iter().map(|transition| self.number(transition)).collect();
+                    let records =
+                        changes.into_iter().map(|change| (change.instance_id, change.record)).collect();
+                    self.keep(Entry::Committed { records, reports });
+                }
+                self.pending.push(Pending::Number(self.last_seq, answer));
+            }
+            Request::Close(_) => {}
+        }
+    }
+
+    fn replace(&mut self, complete: AssignmentSet) -> Applied {
+        let applied = Arc::make_mut(&mut self.assignments).replace(complete);
+        // The same set again says one thing more, when it is the first to be complete.
+        if applied == Applied::Yes || !self.complete_received {
+            self.complete_received = true;
+            self.keep(Entry::Replaced(self.assignments.as_ref().clone()));
+        }
+        applied
+    }
+
+    fn number(&mut self, transition: Transition) -> Report {
+        self.last_seq = self.last_seq.saturating_add(1);
+        Report {
+            seq: self.last_seq,
+            instance_id: transition.instance_id,
+            status: transition.status,
+            cause: transition.cause,
+            message: transition.message,
+            at: transition.at,
+        }
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.durable = true;
+    }
+}
+
+fn error_source(error: &LedgerError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
+}

@@ -1,0 +1,376 @@
+use std::{fs, sync::atomic::Ordering};
+
+use daemon::seal::MasterKey;
+use domain::{
+    Timestamp,
+    assignment::Assignment,
+    deployment::InstanceSpec,
+    id::DeploymentId,
+    instance::{Cause, Desired, InstanceStatus},
+};
+use futures_util::{FutureExt as _, future::join_all};
+use uuid::Uuid;
+
+use super::{
+    testing::{Fault, FaultyDisk, key},
+    *,
+};
+
+fn id(n: u128) -> InstanceId {
+    InstanceId::from_uuid(Uuid::from_u128(n))
+}
+
+fn assignment(n: u128) -> Assignment {
+    let mut spec = InstanceSpec::of_image("app:1");
+    spec.env.0.insert("PASSWORD".into(), "hunter2-in-the-clear".into());
+    Assignment {
+        instance_id: id(n),
+        deployment_id: DeploymentId::from_uuid(Uuid::nil()),
+        deployment_name: "web".into(),
+        revision: 1,
+        spec,
+        desired: Desired::Running,
+        restart_generation: 0,
+    }
+}
+
+fn set(revision: u64, ids: impl IntoIterator<Item = u128>) -> AssignmentSet {
+    let assignments = ids.into_iter().map(|n| (id(n), assignment(n))).collect();
+    AssignmentSet { revision, assignments }
+}
+
+fn transition(n: u128, message: &str) -> Transition {
+    Transition {
+        instance_id: id(n),
+        status: InstanceStatus::FIRST,
+        cause: Cause::Process,
+        message: message.into(),
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn remember(n: u128) -> RecordChange {
+    RecordChange { instance_id: id(n), record: Some(Record::new(id(n))) }
+}
+
+fn state(ledger: &Ledger) -> State {
+    ledger.shared.read().clone()
+}
+
+fn seqs(ledger: &Ledger) -> Vec<u64> {
+    ledger.reports_after(0, usize::MAX).iter().map(|report| report.seq).collect()
+}
+
+fn journal(dir: &Path) -> PathBuf {
+    let mut found: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("journal-"))
+        .collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    assert!(!ledger.complete_received());
+    assert_eq!(ledger.assignments_replace(set(1, [1, 2])).await.unwrap(), Applied::Yes);
+    let delta = set(1, [1, 2]).delta_to(&set(2, [2, 3]));
+    assert_eq!(ledger.assignments_apply(delta.clone()).await.unwrap(), Applied::Yes);
+    assert_eq!(ledger.assignments_apply(delta).await.unwrap(), Applied::Stale);
+    let gap = AssignmentDelta { base_revision: 7, revision: 8, upserts: vec![], removals: vec![] };
+    assert_eq!(ledger.assignments_apply(gap).await.unwrap(), Applied::Gap);
+    let last = ledger.commit(vec![remember(2), remember(3)], vec![transition(2, "a"), transition(3, "b")]);
+    assert_eq!(last.await.unwrap(), 2);
+    let forget = vec![RecordChange { instance_id: id(3), record: None }];
+    assert_eq!(ledger.commit(forget, vec![transition(3, "c")]).await.unwrap(), 3);
+    ledger.acknowledge(1).await.unwrap();
+    let before = state(&ledger);
+    ledger.close().await;
+    assert!(matches!(ledger.commit(vec![remember(1)], vec![]).await, Err(LedgerError::Closed)));
+    let again = Ledger::open(dir.path(), key()).unwrap();
+    assert_eq!(state(&again), before);
+    assert_eq!((again.assignments().revision, again.complete_received()), (2, true));
+    assert_eq!(again.records().keys().copied().collect::<Vec<_>>(), [id(2)]);
+    assert_eq!(seqs(&again), [2, 3]);
+    assert_eq!(*again.reports_changed().borrow(), 3);
+}
+
+#[tokio::test]
+async fn the_first_complete_set_counts_even_when_it_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    assert_eq!(ledger.assignments_replace(AssignmentSet::default()).await.unwrap(), Applied::Stale);
+    assert!(ledger.complete_received());
+    ledger.close().await;
+    assert!(Ledger::open(dir.path(), key()).unwrap().complete_received());
+}
+
+#[tokio::test]
+async fn readers_are_woken_and_then_find_what_woke_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    let (mut assignments, mut reports) = (ledger.assignments_changed(), ledger.reports_changed());
+    let _ = ledger.assignments_replace(set(5, [1])).await.unwrap();
+    ledger.commit(vec![], vec![transition(1, "a")]).await.unwrap();
+    assignments.changed().await.unwrap();
+    reports.changed().await.unwrap();
+    assert_eq!((*assignments.borrow(), *reports.borrow()), (5, 1));
+    ledger.acknowledge(1).await.unwrap();
+    assert!(!reports.has_changed().unwrap(), "an acknowledgement is no news");
+    let _ = ledger.assignments_replace(set(5, [1, 2])).await.unwrap();
+    assignments.changed().await.unwrap();
+}
+
+/// Writes three entries and says where in the journal each of them ends, and what
+/// the state was then.
+async fn three_entries(dir: &Path) -> Vec<(usize, State)> {
+    let ledger = Ledger::open(dir, key()).unwrap();
+    let mut points = vec![(0, state(&ledger))];
+    for n in 1..=3 {
+        ledger.commit(vec![remember(n)], vec![transition(n, "happened")]).await.unwrap();
+        points.push((fs::metadata(journal(dir)).unwrap().len().try_into().unwrap(), state(&ledger)));
+    }
+    ledger.close().await;
+    points
+}
+
+/// The state at the last entry that ends at or before `good` bytes.
+fn last_good(points: &[(usize, State)], good: usize) -> &State {
+    &points.iter().rev().find(|(end, _)| *end <= good).unwrap().1
+}
+
+#[tokio::test]
+async fn a_journal_torn_at_any_byte_leads_to_the_last_good_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let points = three_entries(dir.path()).await;
+    let path = journal(dir.path());
+    let whole = fs::read(&path).unwrap();
+    for length in 0..=whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let ledger = Ledger::open(dir.path(), key()).unwrap();
+        assert_eq!(&state(&ledger), last_good(&points, length), "cut to {length}");
+        ledger.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_journal_corrupted_at_any_byte_leads_to_the_last_good_state_and_can_be_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let points = three_entries(dir.path()).await;
+    let path = journal(dir.path());
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut corrupt = whole.clone();
+        corrupt[at] ^= 0x55;
+        fs::write(&path, &corrupt).unwrap();
+        let ledger = Ledger::open(dir.path(), key()).unwrap();
+        assert_eq!(&state(&ledger), last_good(&points, at), "byte {at}");
+        if at % 50 != 0 {
+            ledger.close().await;
+            continue;
+        }
+        ledger.commit(vec![remember(9)], vec![]).await.unwrap();
+        let before = state(&ledger);
+        ledger.close().await;
+        let again = Ledger::open(dir.path(), key()).unwrap();
+        assert_eq!(state(&again), before, "byte {at}");
+        again.close().await;
+    }
+}
+
+#[tokio::test]
+async fn entries_cannot_change_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let points = three_entries(dir.path()).await;
+    let path = journal(dir.path());
+    let whole = fs::read(&path).unwrap();
+    let (first, second) = (points[1].0, points[2].0);
+    fs::write(&path, [&whole[first..second], &whole[..first], &whole[second..]].concat()).unwrap();
+    assert_eq!(state(&Ledger::open(dir.path(), key()).unwrap()), points[0].1);
+}
+
+#[tokio::test]
+async fn another_key_is_refused_and_nothing_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    three_entries(dir.path()).await;
+    let content = || {
+        let mut files: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = content();
+    let other = MasterKey::generate().unwrap().derive("another");
+    assert!(matches!(Ledger::open(dir.path(), other), Err(LedgerError::OtherKey { .. })));
+    assert_eq!(content(), before);
+}
+
+#[tokio::test]
+async fn a_damaged_or_missing_snapshot_is_an_error_and_not_a_new_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    three_entries(dir.path()).await;
+    let path = dir.path().join("snapshot");
+    let good = fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for bad in [vec![], vec![9], flipped, good[..20].to_vec()] {
+        fs::write(&path, &bad).unwrap();
+        assert!(matches!(Ledger::open(dir.path(), key()), Err(LedgerError::Damaged { .. })));
+        assert_eq!(fs::read(&path).unwrap(), bad);
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(Ledger::open(dir.path(), key()), Err(LedgerError::Damaged { .. })));
+    fs::write(&path, &good).unwrap();
+    assert_eq!(seqs(&Ledger::open(dir.path(), key()).unwrap()), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn two_agents_cannot_have_one_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    assert!(matches!(Ledger::open(dir.path(), key()), Err(LedgerError::InUse { .. })));
+    ledger.close().await;
+    assert!(Ledger::open(dir.path(), key()).is_ok());
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    let _ = ledger.assignments_replace(set(1, [1])).await.unwrap();
+    ledger.close().await;
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_changes_nothing_and_all_is_well_once_it_is_mended() {
+    for fault in [Fault::Full, Fault::ReadOnly, Fault::SyncFails] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::default();
+        let ledger = disk.open(dir.path()).unwrap();
+        ledger.commit(vec![remember(1)], vec![transition(1, "a")]).await.unwrap();
+        let before = state(&ledger);
+        disk.set(fault);
+        for _ in 0..2 {
+            let refused = ledger.commit(vec![remember(2)], vec![transition(2, "b")]).await;
+            assert!(matches!(refused, Err(LedgerError::Io { .. })));
+            assert!(ledger.assignments_replace(set(1, [1])).await.is_err());
+            assert_eq!(state(&ledger), before, "memory does not run ahead of the disk");
+        }
+        disk.set(Fault::None);
+        assert_eq!(ledger.commit(vec![remember(3)], vec![transition(3, "c")]).await.unwrap(), 2);
+        let after = state(&ledger);
+        ledger.close().await;
+        let again = Ledger::open(dir.path(), key()).unwrap();
+        assert_eq!(state(&again), after);
+        assert_eq!(again.records().keys().copied().collect::<Vec<_>>(), [id(1), id(3)]);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_while_the_disk_is_full_leaves_what_was_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let ledger = disk.open(dir.path()).unwrap();
+    ledger.commit(vec![remember(1)], vec![]).await.unwrap();
+    disk.set(Fault::Full);
+    assert!(ledger.commit(vec![remember(2)], vec![]).await.is_err());
+    ledger.close().await;
+    let again = Ledger::open(dir.path(), key()).unwrap();
+    assert_eq!(again.records().keys().copied().collect::<Vec<_>>(), [id(1)]);
+}
+
+#[tokio::test]
+async fn a_long_journal_is_folded_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    let text = "x".repeat(4000);
+    let commits = (0..600).map(|n| ledger.commit(vec![remember(n % 7)], vec![transition(n % 7, &text)]));
+    join_all(commits).await.into_iter().for_each(|written| assert!(written.is_ok()));
+    ledger.acknowledge(590).await.unwrap();
+    let before = state(&ledger);
+    ledger.close().await;
+    let path = journal(dir.path());
+    assert_ne!(path.file_name().unwrap(), "journal-1");
+    assert!(fs::metadata(path).unwrap().len() < 2 * 1024 * 1024);
+    let again = Ledger::open(dir.path(), key()).unwrap();
+    assert_eq!(state(&again), before);
+    assert_eq!(seqs(&again), (591..=600).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_crash_between_snapshot_and_journal_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let points = three_entries(dir.path()).await;
+    fs::write(dir.path().join("journal-2"), b"left over by a fold that failed").unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    assert_eq!(state(&ledger), points[3].1);
+    ledger.close().await;
+    assert_eq!(journal(dir.path()).file_name().unwrap(), "journal-1");
+}
+
+#[tokio::test]
+async fn too_many_reports_drop_the_oldest_that_is_not_an_instances_latest() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    ledger.commit(vec![], vec![transition(1, "the only one of 1")]).await.unwrap();
+    let many = (0..REPORTS_MAX + 5).map(|_| transition(2, "again")).collect();
+    ledger.commit(vec![], many).await.unwrap();
+    let kept = seqs(&ledger);
+    assert_eq!((kept.len(), ledger.reports_dropped()), (REPORTS_MAX, 6));
+    assert_eq!(kept[..2], [1, 8]);
+    ledger.close().await;
+    assert_eq!(seqs(&Ledger::open(dir.path(), key()).unwrap()), kept);
+}
+
+#[tokio::test]
+async fn reports_are_handed_out_in_order_and_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    ledger.commit(vec![], (0..10).map(|_| transition(1, "a")).collect()).await.unwrap();
+    let piece = |after, max| ledger.reports_after(after, max).iter().map(|r| r.seq).collect::<Vec<_>>();
+    assert_eq!(piece(0, 3), [1, 2, 3]);
+    assert_eq!(piece(8, 100), [9, 10]);
+    assert_eq!(piece(10, 100), Vec::<u64>::new());
+    assert_eq!(piece(u64::MAX, 100), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn reports_that_a_lost_tail_numbered_twice_are_numbered_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    ledger.commit(vec![], vec![transition(1, "a"), transition(2, "b")]).await.unwrap();
+    let (acknowledged, committed) =
+        tokio::join!(ledger.acknowledge(40), ledger.commit(vec![], vec![transition(3, "c")]));
+    acknowledged.unwrap();
+    assert_eq!(committed.unwrap(), 43);
+    assert_eq!(seqs(&ledger), [41, 42, 43]);
+    let before = state(&ledger);
+    ledger.close().await;
+    assert_eq!(state(&Ledger::open(dir.path(), key()).unwrap()), before);
+}
+
+#[tokio::test]
+async fn commits_that_come_together_share_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let ledger = disk.open(dir.path()).unwrap();
+    let held = disk.gate.clone();
+    let held = held.lock().unwrap();
+    let mut commits = Box::pin(join_all((0..500).map(|n| ledger.commit(vec![remember(n)], vec![]))));
+    // All are queued behind the first, which waits for the disk.
+    assert!((&mut commits).now_or_never().is_none());
+    drop(held);
+    assert!(commits.await.iter().all(Result::is_ok));
+    assert!(disk.syncs.load(Ordering::Relaxed) <= 4);
+    assert_eq!(ledger.records().len(), 500);
+}

@@ -1,0 +1,330 @@
+//! Docker, through its Engine API. Podman's compatible socket will do too.
+//!
+//! The API version is negotiated at the first call and again after the engine was
+//! out of reach, since it may come back as another version; see [`engine`] for
+//! why the version has to be put into the paths here.
+//!
+//! What the engine refuses and what it does not answer are kept apart throughout
+//! (I5): only an answer says anything about a container. An answer that cannot be
+//! read, or that a proxy gave, is none.
+//!
+//! Each call has a deadline as a last resort, far longer than the call ever
+//! takes: whoever calls has his own, shorter one.
+
+mod container;
+mod engine;
+mod events;
+mod failure;
+mod image;
+mod logs;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use bollard::{models::ContainerSummary, query_parameters as query};
+use domain::{
+    Timestamp,
+    assignment::Assignment,
+    id::{FleetId, InstanceId, NodeId},
+    instance::FailureReason,
+    plan::Container,
+};
+use futures_util::{
+    StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use tokio::time::sleep;
+
+use super::{
+    ContainerEvent, EngineEvent, EngineInfo, LABEL_INSTANCE, LogChunk, LogsQuery, PullProgress, Runtime,
+    RuntimeError, RuntimeErrorKind, Usage, container_name,
+};
+use container::{Inspected, Owner};
+use engine::Connection;
+use failure::{Failure, trimmed};
+use image::Pulls;
+
+/// For calls that only look something up.
+const LOOK: Duration = Duration::from_secs(30);
+/// For calls that change something.
+const CHANGE: Duration = Duration::from_secs(300);
+/// How much longer than its grace a stop may take.
+const STOP_MORE: Duration = Duration::from_secs(120);
+/// How many containers are inspected at once.
+const INSPECT_PARALLEL: usize = 8;
+/// How often, and how many times, to look whether a container that somebody else
+/// is removing has gone.
+const REMOVAL_LOOK: Duration = Duration::from_millis(100);
+const REMOVAL_LOOKS: usize = 300;
+/// How often a create is tried when whatever had the name went away meanwhile.
+const CREATE_TRIES: usize = 3;
+
+/// The engine of this host, seen through one node's labels. Clones share everything.
+#[derive(Clone)]
+pub struct DockerRuntime(Arc<Inner>);
+
+struct Inner {
+    connection: Connection,
+    owner: Owner,
+    pulls: Pulls,
+}
+
+impl DockerRuntime {
+    /// A runtime on the engine at `host`: `unix:///path`, or `tcp://host:port`.
+    /// Does not talk to it yet.
+    ///
+    /// # Errors
+    /// When `host` has another form.
+    pub fn new(host: &str, fleet: FleetId, node: NodeId) -> Result<Self, RuntimeError> {
+        let connection = Connection::new(host)?;
+        Ok(Self(Arc::new(Inner { connection, owner: Owner { fleet, node }, pulls: Pulls::default() })))
+    }
+
+    fn call(&self) -> &Connection {
+        &self.0.connection
+    }
+
+    /// A container by its id or name, whosever it is.
+    async fn inspect_any(&self, id: &str) -> Result<Option<Inspected>, RuntimeError> {
+        let look = async |docker: bollard::Docker| {
+            docker.inspect_container(id, None::<query::InspectContainerOptions>).await
+        };
+        match self.call().make(LOOK, look).await {
+            Ok(response) => Inspected::read(response).map(Some),
+            Err(Failure::Answered { status: 404, .. }) => Ok(None),
+            Err(other) => Err(other.unexpected()),
+        }
+    }
+
+    /// A container that has just been acted on.
+    async fn inspect_there(&self, id: &str) -> Result<Container, RuntimeError> {
+        let gone = || RuntimeError::new(RuntimeErrorKind::NotFound, format!("no container {id}"));
+        self.inspect_any(id).await?.map(|inspected| inspected.container).ok_or_else(gone)
+    }
+
+    async fn summaries(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, RuntimeError> {
+        let filters = std::collections::HashMap::from([("label", labels)]);
+        let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let list = async |docker: bollard::Docker| docker.list_containers(Some(options)).await;
+        self.call().make(LOOK, list).await.map_err(Failure::unexpected)
+    }
+
+    /// All containers with these labels, inspected; of several that carry one
+    /// instance's label, the one that is really its.
+    async fn labelled(&self, labels: Vec<String>) -> Result<Vec<Inspected>, RuntimeError> {
+        let ids = self.summaries(labels).await?.into_iter().filter_map(|summary| summary.id);
+        let inspect = |id: String| async move { self.inspect_any(&id).await };
+        let found: Vec<Option<Inspected>> =
+            stream::iter(ids).map(inspect).buffer_unordered(INSPECT_PARALLEL).try_collect().await?;
+        Ok(container::one_each(found.into_iter().flatten().filter(|i| i.is_of(&self.0.owner))))
+    }
+
+    async fn find(&self, instance: InstanceId) -> Result<Option<Container>, RuntimeError> {
+        // Almost always it has its name; only then is one call enough.
+        if let Some(inspected) = self.inspect_any(&container_name(instance)).await?
+            && inspected.is_of(&self.0.owner)
+            && inspected.instance_id == Some(instance)
+        {
+            return Ok(Some(inspected.container));
+        }
+        let mut labels = self.0.owner.filters();
+        labels.push(format!("{LABEL_INSTANCE}={instance}"));
+        let found = self.labelled(labels).await?;
+        Ok(found.into_iter().find(|i| i.instance_id == Some(instance)).map(|i| i.container))
+    }
+
+    async fn make(&self, assignment: &Assignment) -> Result<Container, RuntimeError> {
+        let name = container_name(assignment.instance_id);
+        for _ in 0..CREATE_TRIES {
+            let options = query::CreateContainerOptionsBuilder::default().name(&name).build();
+            let body = container::create_body(assignment, &self.0.owner);
+            let create = async |docker: bollard::Docker| docker.create_container(Some(options), body).await;
+            match self.call().make(CHANGE, create).await {
+                Ok(created) => return self.inspect_there(&created.id).await,
+                Err(Failure::Answered { status: 409, message }) => {
+                    // The name is taken: by the container of this very instance, made
+                    // by a call whose answer was lost, or by somebody else's.
+                    match self.inspect_any(&name).await? {
+                        Some(i)
+                            if i.is_of(&self.0.owner) && i.instance_id == Some(assignment.instance_id) =>
+                        {
+                            return Ok(i.container);
+                        }
+                        Some(_) => {
+                            return Err(RuntimeError::refused(FailureReason::NameTaken, trimmed(&message)));
+                        }
+                        None => sleep(REMOVAL_LOOK).await,
+                    }
+                }
+                Err(failure) => return Err(container::create_error(failure)),
+            }
+        }
+        let message = format!("container name {name} is taken by one that is going away");
+        Err(RuntimeError::refused(FailureReason::StartFailed, message))
+    }
+
+    async fn run(&self, container_id: &str) -> Result<Container, RuntimeError> {
+        let start = async |docker: bollard::Docker| {
+            docker.start_container(container_id, None::<query::StartContainerOptions>).await
+        };
+        match self.call().make(CHANGE, start).await {
+            Ok(()) => self.inspect_there(container_id).await,
+            Err(failure) => Err(failure.or_refused(FailureReason::StartFailed)),
+        }
+    }
+
+    async fn end(&self, container_id: &str, grace: Duration) -> Result<Option<Container>, RuntimeError> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = query::StopContainerOptionsBuilder::default().t(seconds).build();
+        let stop = async |docker: bollard::Docker| docker.stop_container(container_id, Some(options)).await;
+        match self.call().make(grace.saturating_add(STOP_MORE), stop).await {
+            Ok(()) => Ok(self.inspect_any(container_id).await?.map(|inspected| inspected.container)),
+            Err(Failure::Answered { status: 404, .. }) => Ok(None),
+            Err(failure) => Err(failure.unexpected()),
+        }
+    }
+
+    async fn delete(&self, container_id: &str) -> Result<(), RuntimeError> {
+        let options = query::RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let remove =
+            async |docker: bollard::Docker| docker.remove_container(container_id, Some(options)).await;
+        match self.call().make(CHANGE, remove).await {
+            Ok(()) | Err(Failure::Answered { status: 404, .. }) => Ok(()),
+            // Somebody else is at it already: done when it is gone.
+            Err(Failure::Answered { status: 409, .. }) => self.gone(container_id).await,
+            Err(failure) => Err(failure.unexpected()),
+        }
+    }
+
+    async fn gone(&self, container_id: &str) -> Result<(), RuntimeError> {
+        for _ in 0..REMOVAL_LOOKS {
+            if self.inspect_any(container_id).await?.is_none() {
+                return Ok(());
+            }
+            sleep(REMOVAL_LOOK).await;
+        }
+        let message =
+            format!("container {container_id} is being removed by somebody else, and is still there");
+        Err(RuntimeError::new(RuntimeErrorKind::Timeout, message))
+    }
+}
+
+impl Runtime for DockerRuntime {
+    fn ping(&self) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            let ping = async |docker: bollard::Docker| docker.ping().await;
+            self.call().make(LOOK, ping).await.map(|_| ()).map_err(Failure::unexpected)
+        })
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<EngineInfo, RuntimeError>> {
+        Box::pin(async move {
+            let ask = async |docker: bollard::Docker| docker.info().await;
+            let info = self.call().make(LOOK, ask).await.map_err(Failure::unexpected)?;
+            let api_version = self.call().api_version().await?;
+            Ok(engine::info(info, api_version))
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<(InstanceId, Container)>, RuntimeError>> {
+        Box::pin(async move {
+            let found = self.labelled(self.0.owner.filters()).await?;
+            Ok(found.into_iter().filter_map(|i| Some((i.instance_id?, i.container))).collect())
+        })
+    }
+
+    fn inspect(&self, instance: InstanceId) -> BoxFuture<'_, Result<Option<Container>, RuntimeError>> {
+        Box::pin(self.find(instance))
+    }
+
+    fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>> {
+        Box::pin(async move {
+            let look = async |docker: bollard::Docker| docker.inspect_image(image).await;
+            match self.call().make(LOOK, look).await {
+                Ok(found) => Ok(found.id),
+                // A reference that is none cannot be held; the pull says so.
+                Err(Failure::Answered { status: 400 | 404, .. }) => Ok(None),
+                Err(other) => Err(other.unexpected()),
+            }
+        })
+    }
+
+    fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>> {
+        let (this, image) = (self.clone(), image.to_owned());
+        stream::once(async move {
+            let engine = this.0.connection.engine().await?;
+            Ok(image::pull(engine.docker, this.0.pulls.clone(), image))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        Box::pin(self.make(assignment))
+    }
+
+    fn start<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        Box::pin(self.run(container_id))
+    }
+
+    fn stop<'a>(
+        &'a self,
+        container_id: &'a str,
+        grace: Duration,
+    ) -> BoxFuture<'a, Result<Option<Container>, RuntimeError>> {
+        Box::pin(self.end(container_id, grace))
+    }
+
+    fn remove<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(self.delete(container_id))
+    }
+
+    fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, RuntimeError>> {
+        let this = self.clone();
+        stream::once(async move {
+            // An answer proves that the engine is there, and tells its own clock. All
+            // that happens from that moment on comes, however late the stream itself
+            // is opened, because it is asked for from that moment.
+            let ask = async |docker: bollard::Docker| docker.info().await;
+            let info = this.call().make(LOOK, ask).await.map_err(Failure::unexpected)?;
+            let from = since.or_else(|| container::moment(info.system_time.as_deref()));
+            let engine = this.call().engine().await?;
+            let events = events::follow(engine.docker, &this.0.owner, from.unwrap_or_else(chrono::Utc::now));
+            let subscribed = stream::once(async { Ok(EngineEvent::Subscribed) });
+            Ok(subscribed.chain(events.map_ok(|event: ContainerEvent| EngineEvent::Container(event))))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    fn logs(
+        &self,
+        container_id: &str,
+        query: &LogsQuery,
+    ) -> BoxStream<'static, Result<LogChunk, RuntimeError>> {
+        let (this, container_id, query) = (self.clone(), container_id.to_owned(), query.clone());
+        stream::once(async move {
+            let engine = this.call().engine().await?;
+            Ok(logs::read(engine.docker, container_id, query))
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    fn usage<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
+        Box::pin(async move {
+            let options = query::StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+            let ask = async |docker: bollard::Docker| {
+                docker.stats(container_id, Some(options)).boxed().try_next().await
+            };
+            match self.call().make(LOOK, ask).await {
+                Ok(stats) => Ok(usage::read(stats.unwrap_or_default())),
+                Err(failure) => Err(failure.unexpected()),
+            }
+        })
+    }
+}

@@ -1,0 +1,546 @@
+//! An engine in memory that can fail, hang, lie, die and come back, for tests.
+//!
+//! It keeps what a real engine keeps (containers, images, a tail of events) and
+//! says what a real one says, in the same order: a stop is a kill event, a death,
+//! and then the answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
+use domain::{
+    Timestamp,
+    assignment::Assignment,
+    id::InstanceId,
+    instance::{FailureReason, PublishedPort},
+    plan::{Container, ContainerStatus},
+};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    ContainerEvent, EngineEvent, EngineInfo, EventKind, LogChunk, LogsQuery, PullProgress, Runtime,
+    RuntimeError, RuntimeErrorKind, Usage,
+};
+
+/// Events kept for late subscribers, as many as Docker keeps.
+const EVENTS_KEPT: usize = 256;
+/// Events that may wait for one subscriber.
+const EVENTS_QUEUED: usize = 4096;
+
+/// A method of [`Runtime`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "named after the methods")]
+pub enum Call {
+    Ping,
+    Info,
+    List,
+    Inspect,
+    ImagePresent,
+    Pull,
+    Create,
+    Start,
+    Stop,
+    Remove,
+    Events,
+    Logs,
+    Usage,
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It answers with an error and does nothing.
+    Error(RuntimeErrorKind),
+    /// It never answers and does nothing.
+    Hang,
+    /// It does what it was asked, and never answers.
+    DoAndHang,
+    /// It does what it was asked, and the connection breaks before it answers.
+    DoAndBreak,
+    /// The caller's own code panics.
+    Panic,
+}
+
+/// The engine and its remote control. Clones are the same engine.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    state: Arc<Mutex<State>>,
+    down: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    containers: BTreeMap<InstanceId, Container>,
+    images: BTreeSet<String>,
+    refused_images: BTreeMap<String, FailureReason>,
+    names_taken: BTreeSet<InstanceId>,
+    faults: BTreeMap<Call, VecDeque<Fault>>,
+    always: BTreeMap<Call, Fault>,
+    delay: Duration,
+    forgetful: bool,
+    calls: Vec<(Call, Option<InstanceId>)>,
+    working: usize,
+    most_working: usize,
+    last_time: Option<Timestamp>,
+    last_number: u32,
+    past: VecDeque<ContainerEvent>,
+    subscribers: Vec<mpsc::Sender<EngineEvent>>,
+    logs: BTreeMap<String, Vec<LogChunk>>,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        Self { state: Arc::default(), down: watch::Sender::new(false) }
+    }
+}
+
+/// Remote control.
+impl FakeRuntime {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the engine down: nothing answers, all connections break. Its
+    /// containers live on.
+    pub fn go_down(&self) {
+        self.down.send_replace(true);
+        self.state().subscribers.clear();
+    }
+
+    /// Brings it back.
+    pub fn come_back(&self) {
+        self.down.send_replace(false);
+    }
+
+    /// Takes it down, ends all its containers without a word, and brings it back.
+    pub fn restart(&self) {
+        self.go_down();
+        let mut state = self.state();
+        let running: Vec<_> = state.containers.keys().copied().collect();
+        for instance in running {
+            state.end(instance, 255, false);
+        }
+        state.past.clear();
+        drop(state);
+        self.come_back();
+    }
+
+    /// Lets the next call of this kind go wrong; more than one queue up.
+    pub fn fail_next(&self, call: Call, fault: Fault) {
+        self.state().faults.entry(call).or_default().push_back(fault);
+    }
+
+    /// Lets every call of this kind go wrong, until [`FakeRuntime::heal`].
+    pub fn fail_always(&self, call: Call, fault: Fault) {
+        self.state().always.insert(call, fault);
+    }
+
+    /// Ends [`FakeRuntime::fail_always`].
+    pub fn heal(&self, call: Call) {
+        self.state().always.remove(&call);
+    }
+
+    /// Makes every call take that long.
+    pub fn delay(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    /// Makes it lie: full looks show nothing.
+    pub fn hide_all(&self, hide: bool) {
+        self.state().forgetful = hide;
+    }
+
+    /// Puts an image there.
+    pub fn add_image(&self, image: &str) {
+        self.state().images.insert(image.to_owned());
+    }
+
+    /// Makes pulls of an image be refused.
+    pub fn refuse_image(&self, image: &str, reason: FailureReason) {
+        self.state().refused_images.insert(image.to_owned(), reason);
+    }
+
+    /// Gives the name of an instance's container to a stranger.
+    pub fn take_name(&self, instance: InstanceId) {
+        self.state().names_taken.insert(instance);
+    }
+
+    /// Somebody sends a container a signal that ends it.
+    pub fn kill(&self, instance: InstanceId, signal: i32) {
+        let mut state = self.state();
+        state.tell(instance, EventKind::Killed { signal });
+        state.end(instance, 128 + signal, true);
+    }
+
+    /// A container's process ends by itself.
+    pub fn exit(&self, instance: InstanceId, code: i32) {
+        self.state().end(instance, code, true);
+    }
+
+    /// Somebody starts a container.
+    pub fn start_outside(&self, instance: InstanceId) {
+        self.state().begin(instance);
+    }
+
+    /// Somebody removes a container by force.
+    pub fn remove_outside(&self, instance: InstanceId) {
+        let mut state = self.state();
+        state.tell(instance, EventKind::Killed { signal: 9 });
+        state.end(instance, 137, true);
+        state.remove(instance);
+    }
+
+    /// A container as it really is.
+    #[must_use]
+    pub fn container(&self, instance: InstanceId) -> Option<Container> {
+        self.state().containers.get(&instance).cloned()
+    }
+
+    /// How many containers really run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.state().containers.values().filter(|c| c.status == ContainerStatus::Running).count()
+    }
+
+    /// How often a call was made, for one instance or at all.
+    #[must_use]
+    pub fn count(&self, call: Call, instance: Option<InstanceId>) -> usize {
+        let state = self.state();
+        state.calls.iter().filter(|(c, i)| *c == call && (instance.is_none() || *i == instance)).count()
+    }
+
+    /// The most creations, starts and removals that went on at once.
+    #[must_use]
+    pub fn most_working(&self) -> usize {
+        self.state().most_working
+    }
+
+    /// Lets a container write.
+    pub fn write_log(&self, instance: InstanceId, chunk: LogChunk) {
+        let mut state = self.state();
+        if let Some(id) = state.containers.get(&instance).map(|c| c.container_id.clone()) {
+            state.logs.entry(id).or_default().push(chunk);
+        }
+    }
+
+    /// Carries a call out with whatever is set to go wrong with it.
+    async fn answer<T>(
+        &self,
+        call: Call,
+        instance: Option<InstanceId>,
+        work: impl FnOnce(&mut State) -> Result<T, RuntimeError>,
+    ) -> Result<T, RuntimeError> {
+        let (fault, delay) = {
+            let mut state = self.state();
+            state.calls.push((call, instance));
+            let next = state.faults.get_mut(&call).and_then(VecDeque::pop_front);
+            (next.or_else(|| state.always.get(&call).copied()), state.delay)
+        };
+        let _working = matches!(call, Call::Create | Call::Start | Call::Remove).then(|| Working::new(self));
+        if *self.down.borrow() {
+            return Err(gone());
+        }
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        match fault {
+            None => work(&mut self.state()),
+            Some(Fault::Error(kind)) => Err(RuntimeError::new(kind, "as the test asked for")),
+            Some(Fault::Hang) => Err(self.until_down().await),
+            #[expect(clippy::panic, reason = "this is what the test asked for")]
+            Some(Fault::Panic) => panic!("as the test asked for"),
+            Some(Fault::DoAndHang) => {
+                drop(work(&mut self.state()));
+                Err(self.until_down().await)
+            }
+            Some(Fault::DoAndBreak) => {
+                drop(work(&mut self.state()));
+                Err(gone())
+            }
+        }
+    }
+
+    /// What hangs breaks when the engine goes away.
+    async fn until_down(&self) -> RuntimeError {
+        let mut down = self.down.subscribe();
+        // The sender lives in `self`.
+        let _ = down.wait_for(|down| *down).await;
+        gone()
+    }
+}
+
+fn gone() -> RuntimeError {
+    RuntimeError::unreachable("connection refused")
+}
+
+fn not_found() -> RuntimeError {
+    RuntimeError::new(RuntimeErrorKind::NotFound, "no such container")
+}
+
+/// Counts calls that are under way.
+struct Working<'a>(&'a FakeRuntime);
+
+impl<'a> Working<'a> {
+    fn new(runtime: &'a FakeRuntime) -> Self {
+        let mut state = runtime.state();
+        state.working += 1;
+        state.most_working = state.most_working.max(state.working);
+        Self(runtime)
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.0.state().working -= 1;
+    }
+}
+
+impl State {
+    /// The time, never the same twice.
+    fn now(&mut self) -> Timestamp {
+        let least = self.last_time.map(|last| last + TimeDelta::nanoseconds(1));
+        let now = least.map_or_else(Utc::now, |least| Utc::now().max(least));
+        self.last_time = Some(now);
+        now
+    }
+
+    fn tell(&mut self, instance: InstanceId, kind: EventKind) {
+        let Some(container_id) = self.containers.get(&instance).map(|c| c.container_id.clone()) else {
+            return;
+        };
+        let event = ContainerEvent { instance_id: instance, container_id, kind, at: self.now() };
+        self.subscribers.retain(|to| to.try_send(EngineEvent::Container(event.clone())).is_ok());
+        self.past.push_back(event);
+        if self.past.len() > EVENTS_KEPT {
+            self.past.pop_front();
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn begin(&mut self, instance: InstanceId) {
+        let (now, pid) = (self.now(), self.number() + 1000);
+        let Some(container) = self.containers.get_mut(&instance) else { return };
+        if container.status.is_alive() {
+            return;
+        }
+        container.status = ContainerStatus::Running;
+        container.started_at = Some(now);
+        container.finished_at = None;
+        container.exit_code = None;
+        container.pid = Some(pid);
+        self.tell(instance, EventKind::Started);
+    }
+
+    fn end(&mut self, instance: InstanceId, code: i32, aloud: bool) {
+        let now = self.now();
+        let Some(container) = self.containers.get_mut(&instance).filter(|c| c.status.is_alive()) else {
+            return;
+        };
+        container.status = ContainerStatus::Exited;
+        container.finished_at = Some(now);
+        container.exit_code = Some(code);
+        container.pid = None;
+        if aloud {
+            self.tell(instance, EventKind::Died);
+        }
+    }
+
+    fn remove(&mut self, instance: InstanceId) {
+        self.tell(instance, EventKind::Destroyed);
+        self.containers.remove(&instance);
+    }
+
+    fn create(&mut self, assignment: &Assignment) -> Result<Container, RuntimeError> {
+        let instance = assignment.instance_id;
+        if self.names_taken.contains(&instance) {
+            return Err(RuntimeError::refused(FailureReason::NameTaken, "a stranger has the name"));
+        }
+        if let Some(ours) = self.containers.get(&instance) {
+            return Ok(ours.clone());
+        }
+        if !self.images.contains(&assignment.spec.image) {
+            return Err(RuntimeError::refused(FailureReason::ImageNotFound, "no such image"));
+        }
+        let number = self.number();
+        let ports = assignment.spec.ports.iter().map(|port| PublishedPort {
+            container_port: port.container_port,
+            host_port: port.host_port.unwrap_or(port.container_port),
+            transport: port.transport,
+        });
+        let container = Container {
+            container_id: format!("container-{number}"),
+            status: ContainerStatus::Created,
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            oom_killed: false,
+            error: String::new(),
+            image_id: Some(format!("sha256:{}", assignment.spec.image)),
+            ports: ports.collect(),
+            outside_signal: None,
+            pid: None,
+        };
+        self.containers.insert(instance, container.clone());
+        self.tell(instance, EventKind::Other);
+        Ok(container)
+    }
+
+    fn owner(&self, container_id: &str) -> Option<InstanceId> {
+        self.containers.iter().find(|(_, c)| c.container_id == container_id).map(|(id, _)| *id)
+    }
+
+    fn find(&self, instance: InstanceId) -> Result<Container, RuntimeError> {
+        self.containers.get(&instance).cloned().ok_or_else(not_found)
+    }
+}
+
+impl Runtime for FakeRuntime {
+    fn ping(&self) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        self.answer(Call::Ping, None, |_| Ok(())).boxed()
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<EngineInfo, RuntimeError>> {
+        let info = EngineInfo { version: "fake".into(), api_version: "1.41".into(), ..EngineInfo::default() };
+        self.answer(Call::Info, None, |_| Ok(info)).boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<(InstanceId, Container)>, RuntimeError>> {
+        self.answer(Call::List, None, |state| {
+            let all = state.containers.iter().filter(|_| !state.forgetful);
+            Ok(all.map(|(id, container)| (*id, container.clone())).collect())
+        })
+        .boxed()
+    }
+
+    fn inspect(&self, instance: InstanceId) -> BoxFuture<'_, Result<Option<Container>, RuntimeError>> {
+        self.answer(Call::Inspect, Some(instance), move |state| Ok(state.containers.get(&instance).cloned()))
+            .boxed()
+    }
+
+    fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>> {
+        self.answer(Call::ImagePresent, None, |state| {
+            Ok(state.images.get(image).map(|image| format!("sha256:{image}")))
+        })
+        .boxed()
+    }
+
+    fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>> {
+        let (engine, image) = (self.clone(), image.to_owned());
+        let pulled = async move {
+            engine
+                .answer(Call::Pull, None, |state| {
+                    if let Some(reason) = state.refused_images.get(&image) {
+                        return Err(RuntimeError::refused(*reason, "the registry refused"));
+                    }
+                    state.images.insert(image);
+                    Ok(PullProgress { status: "Pull complete".into(), ..PullProgress::default() })
+                })
+                .await
+        };
+        stream::once(pulled).boxed()
+    }
+
+    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        self.answer(Call::Create, Some(assignment.instance_id), |state| state.create(assignment)).boxed()
+    }
+
+    fn start<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        let owner = self.state().owner(container_id);
+        self.answer(Call::Start, owner, move |state| {
+            let instance = owner.ok_or_else(not_found)?;
+            state.begin(instance);
+            state.find(instance)
+        })
+        .boxed()
+    }
+
+    fn stop<'a>(
+        &'a self,
+        container_id: &'a str,
+        _grace: Duration,
+    ) -> BoxFuture<'a, Result<Option<Container>, RuntimeError>> {
+        let owner = self.state().owner(container_id);
+        self.answer(Call::Stop, owner, move |state| {
+            let Some(instance) = owner else { return Ok(None) };
+            if state.find(instance)?.status.is_alive() {
+                state.tell(instance, EventKind::Killed { signal: 15 });
+                state.end(instance, 143, true);
+            }
+            Ok(state.containers.get(&instance).cloned())
+        })
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        let owner = self.state().owner(container_id);
+        self.answer(Call::Remove, owner, move |state| {
+            if let Some(instance) = owner {
+                state.remove(instance);
+            }
+            Ok(())
+        })
+        .boxed()
+    }
+
+    fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, RuntimeError>> {
+        let engine = self.clone();
+        let subscribe = async move {
+            let subscribed = engine
+                .answer(Call::Events, None, |state| {
+                    let (to, from) = mpsc::channel(EVENTS_QUEUED);
+                    let past = state.past.iter().filter(|event| since.is_some_and(|since| event.at >= since));
+                    let past: Vec<_> = past.cloned().map(EngineEvent::Container).collect();
+                    state.subscribers.push(to);
+                    Ok((past, from))
+                })
+                .await;
+            match subscribed {
+                Ok((past, from)) => stream::iter([EngineEvent::Subscribed].into_iter().chain(past))
+                    .chain(ReceiverStream::new(from))
+                    .map(Ok)
+                    .boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            }
+        };
+        stream::once(subscribe).flatten().boxed()
+    }
+
+    fn logs(
+        &self,
+        container_id: &str,
+        query: &LogsQuery,
+    ) -> BoxStream<'static, Result<LogChunk, RuntimeError>> {
+        let lines = self.state().logs.get(container_id).cloned().unwrap_or_default();
+        let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail as usize));
+        stream::iter(lines.into_iter().skip(skip).map(Ok)).boxed()
+    }
+
+    fn usage<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
+        let owner = self.state().owner(container_id);
+        self.answer(Call::Usage, owner, move |_| owner.map(|_| Usage::default()).ok_or_else(not_found))
+            .boxed()
+    }
+}
+
+/// A line for [`FakeRuntime::write_log`].
+#[must_use]
+pub fn log_line(text: &str) -> LogChunk {
+    LogChunk { at: Some(Utc::now()), stderr: false, bytes: Bytes::copy_from_slice(text.as_bytes()) }
+}

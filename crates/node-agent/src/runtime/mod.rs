@@ -1,0 +1,270 @@
+//! What the agent wants of a container engine, and nothing else.
+//!
+//! The reconciler, the sampler and the log streams know this trait only; Docker
+//! is one implementation of it and the fake of the tests another. Containers are
+//! ours by their labels alone (I3): a name helps the engine refuse a second
+//! container for one instance (I2), and proves nothing.
+//!
+//! No call here has a deadline of its own, and none may be given one that is
+//! shorter than what it waits for (a stop waits for its grace): whoever calls
+//! bounds it, and drops the future or stream to give up. Dropping must be safe at
+//! any moment; the engine may carry out what it was asked all the same, so the
+//! caller looks again. A runtime keeps no state about containers.
+
+pub mod docker;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{Timestamp, assignment::Assignment, id::InstanceId, instance::FailureReason, plan::Container};
+use futures_util::{future::BoxFuture, stream::BoxStream};
+
+/// Label with the fleet's id. A container without ours is none of our business.
+pub const LABEL_FLEET: &str = "automator67.fleet";
+/// Label with the node's id. One engine may serve two agents.
+pub const LABEL_NODE: &str = "automator67.node";
+/// Label with the instance's id.
+pub const LABEL_INSTANCE: &str = "automator67.instance";
+/// Label with the deployment's id.
+pub const LABEL_DEPLOYMENT: &str = "automator67.deployment";
+/// Label with the deployment's revision.
+pub const LABEL_REVISION: &str = "automator67.revision";
+
+/// The name of an instance's container, the same for its whole life.
+#[must_use]
+pub fn container_name(instance: InstanceId) -> String {
+    format!("a67-{instance}")
+}
+
+/// A container engine, seen through one node's labels.
+///
+/// `container_id` is always one that this engine gave: taken from a [`Container`].
+/// Every answer about a container is read after the fact by inspecting it, so that
+/// it carries the engine's own times.
+pub trait Runtime: Send + Sync + 'static {
+    /// Asks whether the engine answers at all. Must be cheap.
+    fn ping(&self) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Asks what the engine is.
+    fn info(&self) -> BoxFuture<'_, Result<EngineInfo, RuntimeError>>;
+
+    /// Lists all containers of this fleet and node, running or not, inspected,
+    /// with bounded parallelism. At most one per instance: where several carry
+    /// an instance's label (an image committed from a container inherits them),
+    /// the one with [`container_name`] wins, then the oldest. One that goes away
+    /// while it is being inspected is left out.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<(InstanceId, Container)>, RuntimeError>>;
+
+    /// Finds an instance's container by its labels, so that one that somebody
+    /// renamed is still found.
+    fn inspect(&self, instance: InstanceId) -> BoxFuture<'_, Result<Option<Container>, RuntimeError>>;
+
+    /// The engine's id of an image that it holds; `None` when it does not hold it.
+    fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>>;
+
+    /// Fetches an image. Yields an item with each sign of life, and ends when the
+    /// image is there. An error is the last item, its kind `Refused` with
+    /// `ImageNotFound`, `ImageDenied` or `ImagePullFailed`.
+    fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>>;
+
+    /// Makes an instance's container without starting it: restart policy `no`,
+    /// the five labels, [`container_name`]. Where the name is taken by a container
+    /// with our labels of this very instance, that one is the answer (I2); by any
+    /// other, `Refused(NameTaken)`.
+    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>>;
+
+    /// Starts a container. One that runs already is a success.
+    fn start<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Container, RuntimeError>>;
+
+    /// Sends the stop signal, and kills what is left after `grace`. Answers when
+    /// the process has ended; one that does not run is a success. `None` when the
+    /// container is gone.
+    fn stop<'a>(
+        &'a self,
+        container_id: &'a str,
+        grace: Duration,
+    ) -> BoxFuture<'a, Result<Option<Container>, RuntimeError>>;
+
+    /// Removes a container with its anonymous volumes, by force. One that is gone
+    /// is a success.
+    fn remove<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// What happens to our containers, from `since` on (the engine remembers a
+    /// few hundred events), else from now on, and endless: an end or an error
+    /// means that the connection is lost. The engine has accepted the
+    /// subscription by the time of the first item, which is
+    /// [`EngineEvent::Subscribed`].
+    fn events(&self, since: Option<Timestamp>) -> BoxStream<'static, Result<EngineEvent, RuntimeError>>;
+
+    /// What a container wrote, oldest first.
+    fn logs(
+        &self,
+        container_id: &str,
+        query: &LogsQuery,
+    ) -> BoxStream<'static, Result<LogChunk, RuntimeError>>;
+
+    /// What a running container uses, by the engine's own measuring. Slow (an
+    /// engine may take a second or two): for hosts whose cgroup files the agent
+    /// cannot read.
+    fn usage<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>>;
+}
+
+/// What the engine is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Its version, such as `20.10.24`.
+    pub version: String,
+    /// The API version negotiated with it, such as `1.41`.
+    pub api_version: String,
+    /// Such as `overlay2`.
+    pub storage_driver: Option<String>,
+    /// 1 or 2.
+    pub cgroup_version: Option<u32>,
+    /// Where it keeps its data, on its own file system.
+    pub data_dir: Option<String>,
+}
+
+/// A sign of life of a pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullProgress {
+    /// What the engine says, for people.
+    pub status: String,
+    /// Bytes of the layer at hand that are done, where the engine says so.
+    pub current_bytes: Option<u64>,
+    /// Size of the layer at hand, where the engine says so.
+    pub total_bytes: Option<u64>,
+}
+
+/// Something that the engine says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// From here on nothing is missed. Comes once, first.
+    Subscribed,
+    /// Something happened to one of our containers.
+    Container(ContainerEvent),
+}
+
+/// Something that happened to one of our containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerEvent {
+    /// To whose.
+    pub instance_id: InstanceId,
+    /// To which.
+    pub container_id: String,
+    /// What.
+    pub kind: EventKind,
+    /// When, by the engine's clock.
+    pub at: Timestamp,
+}
+
+/// What happened to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Its process started.
+    Started,
+    /// Its process ended.
+    Died,
+    /// It was sent a signal through the engine, by us or by somebody else.
+    Killed {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// It was removed.
+    Destroyed,
+    /// Anything else that may have changed its state (created, paused, renamed…).
+    Other,
+}
+
+/// Which part of a container's log is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogsQuery {
+    /// Only that many lines to begin with; `None` means all.
+    pub tail: Option<u32>,
+    /// Only what was written then or later.
+    pub since: Option<Timestamp>,
+    /// Goes on with what will be written, until the container ends.
+    pub follow: bool,
+}
+
+/// A piece of a container's log, as the engine hands it out: not necessarily a
+/// whole line, nor UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogChunk {
+    /// When it was written; `None` where the engine did not say.
+    pub at: Option<Timestamp>,
+    /// Whether it went to standard error.
+    pub stderr: bool,
+    /// What was written, with its line end where it has one.
+    pub bytes: Bytes,
+}
+
+/// Totals of one running container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time since its start.
+    pub cpu_nanos: Option<u64>,
+    /// Working set: usage without inactive file cache.
+    pub memory_bytes: Option<u64>,
+    /// Received since its start.
+    pub network_rx_bytes: Option<u64>,
+    /// Sent since its start.
+    pub network_tx_bytes: Option<u64>,
+}
+
+/// What the sampler needs to know of a container that runs. The reconciler
+/// publishes these, so that measuring asks the engine nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningContainer {
+    /// The engine's id.
+    pub container_id: String,
+    /// Its process's id on the host. The process may be gone by the time that it
+    /// is looked up, and the number in use by another: check its cgroup.
+    pub pid: u32,
+    /// When its process started: readings of different runs do not belong together.
+    pub started_at: Timestamp,
+    /// The memory limit in force, by its spec; `None` where the spec is unknown.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// Why the engine did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RuntimeError {
+    /// What follows from it.
+    pub kind: RuntimeErrorKind,
+    /// For people: what the engine or registry said, or what the connection did.
+    pub message: String,
+}
+
+/// What follows from a [`RuntimeError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeErrorKind {
+    /// The engine cannot be talked to: no socket, refused, reset. Nothing is
+    /// known about its containers (I5).
+    Unreachable,
+    /// A deadline passed. The engine may still do what it was asked.
+    Timeout,
+    /// It answered, and refused.
+    Refused(FailureReason),
+    /// It answered: it has no such container.
+    NotFound,
+}
+
+impl RuntimeError {
+    /// An error of `kind` that says `message`.
+    pub fn new(kind: RuntimeErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The engine cannot be talked to.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(RuntimeErrorKind::Unreachable, message)
+    }
+
+    /// The engine refused.
+    pub fn refused(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self::new(RuntimeErrorKind::Refused(reason), message)
+    }
+}
