@@ -93,7 +93,7 @@ pub(super) async fn open(
     let (down, frames) = mpsc::channel(DOWN);
     let session = Session { services: services.clone(), node, stream, down };
     let welcome = session.welcome(begun.epoch, begun.acknowledged_seq);
-    let span = tracing::info_span!("session", node.id = %node, epoch = begun.epoch);
+    let span = tracing::info_span!("session", node.id = %node, session.epoch = begun.epoch);
     services
         .supervisor
         .spawn("session", tracing::Instrument::instrument(session.run(up, registration, welcome), span));
