@@ -40,6 +40,7 @@ pub mod testing;
 mod txn;
 mod url;
 pub mod wake;
+mod watched;
 
 pub use error::{Refusal, StoreError};
 pub use page::{Cursor, InvalidCursor, Page};

@@ -10,10 +10,12 @@ use diesel_async::{
 use futures_util::FutureExt;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::runtime::Handle;
+use tokio_postgres::tls::MakeTlsConnect;
 
 use crate::{
     StoreError,
     url::{DatabaseUrl, TlsRoots},
+    watched::Watched,
 };
 
 /// How long a caller waits for a free connection before it is told 503.
@@ -59,7 +61,7 @@ impl Store {
         config.custom_setup = Box::new(move |url| {
             let (main, url) = (main.clone(), url.to_owned());
             async move {
-                main.spawn(async move { connect(&url).await })
+                main.spawn(async move { connect_watched(&url).await })
                     .await
                     .map_err(|e| ConnectionError::BadConnection(e.to_string()))?
             }
@@ -103,16 +105,64 @@ impl Store {
     }
 }
 
-/// Opens one connection on the present runtime.
-pub(crate) async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
-    let bad = |e: &dyn std::error::Error| ConnectionError::BadConnection(chain(e));
-    let DatabaseUrl { mut config, tls } = url.parse().map_err(|e: crate::url::InvalidUrl| bad(&e))?;
-    config.application_name("automator67-controller").connect_timeout(WAIT);
+fn bad(error: &dyn std::error::Error) -> ConnectionError {
+    ConnectionError::BadConnection(chain(error))
+}
+
+fn configured(url: &str) -> ConnectionResult<DatabaseUrl> {
+    let mut parsed: DatabaseUrl = url.parse().map_err(|e: crate::url::InvalidUrl| bad(&e))?;
+    parsed.config.application_name("automator67-controller").connect_timeout(WAIT);
     let options = format!(
         "{} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c idle_in_transaction_session_timeout={STATEMENT_TIMEOUT_MS}",
-        config.get_options().unwrap_or_default()
+        parsed.config.get_options().unwrap_or_default()
     );
-    config.options(options.trim());
+    parsed.config.options(options.trim());
+    Ok(parsed)
+}
+
+/// Opens a connection for the pool on the present runtime: one that breaks when
+/// the database does not answer.
+async fn connect_watched(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let DatabaseUrl { config, tls } = configured(url)?;
+    let stream = Watched::dial(&config, tls.is_none()).await.map_err(|e| bad(&e))?;
+    match tls {
+        None => {
+            let (client, connection) =
+                config.connect_raw(stream, tokio_postgres::NoTls).await.map_err(|e| bad(&e))?;
+            Handle::current().spawn(drive(connection));
+            AsyncPgConnection::try_from(client).await
+        }
+        Some(roots) => {
+            let mut maker =
+                tokio_postgres_rustls::MakeRustlsConnect::new(tls_config(&roots).map_err(|e| bad(&*e))?);
+            let host = config.get_hosts().iter().find_map(|host| match host {
+                tokio_postgres::config::Host::Tcp(name) => Some(name.as_str()),
+                tokio_postgres::config::Host::Unix(_) => None,
+            });
+            let connector = MakeTlsConnect::<Watched>::make_tls_connect(&mut maker, host.unwrap_or_default())
+                .map_err(|e| bad(&e))?;
+            let (client, connection) = config.connect_raw(stream, connector).await.map_err(|e| bad(&e))?;
+            Handle::current().spawn(drive(connection));
+            AsyncPgConnection::try_from(client).await
+        }
+    }
+}
+
+/// Moves a connection's bytes until it ends. Whoever waits on it is told by then;
+/// here its end is only noted.
+async fn drive<T>(connection: tokio_postgres::Connection<Watched, T>)
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    if let Err(error) = connection.await {
+        tracing::debug!(error = chain(&error), "a database connection ended");
+    }
+}
+
+/// Opens one connection on the present runtime, without a deadline for answers:
+/// for listening, and for migrations, which may take long.
+pub(crate) async fn connect(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let DatabaseUrl { config, tls } = configured(url)?;
     match tls {
         None => {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(|e| bad(&e))?;

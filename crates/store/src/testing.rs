@@ -71,7 +71,7 @@ impl Cluster {
             dir = dir.display(),
             bin = programs().display(),
         );
-        keeper.args(["sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null());
+        keeper.args(["sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let keeper = keeper.spawn().expect("setpriv is part of util-linux");
         Self {
             base_url: format!(

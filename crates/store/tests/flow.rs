@@ -484,7 +484,8 @@ async fn a_wake_up_is_heard_after_the_commit_it_announces() {
     let store = fleet.store().clone();
     let ready = std::sync::Arc::new(tokio::sync::Notify::new());
     let is_ready = ready.clone();
-    let listening = async move { store.listen(|| is_ready.notify_one(), |wake| tx.send(wake).unwrap_or_default()).await };
+    let listening =
+        async move { store.listen(|| is_ready.notify_one(), |wake| tx.send(wake).unwrap_or_default()).await };
     let acting = async {
         ready.notified().await;
         fleet.store().deployment_create(&Fleet::deployment("web", 1), &actor()).await.unwrap();
