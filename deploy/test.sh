@@ -14,8 +14,6 @@ repo=$(dirname "$here")
 . "$here/test/stage.sh"
 # shellcheck source=deploy/test/prepare.sh
 . "$here/test/prepare.sh"
-# shellcheck source=deploy/test/engine.sh
-. "$here/test/engine.sh"
 # shellcheck source=deploy/test/workspace.sh
 . "$here/test/workspace.sh"
 # shellcheck source=deploy/test/scripts.sh

@@ -1,20 +1,21 @@
 # shellcheck shell=bash
-# The Rust workspace: builds, checks and tests. Tests start private PostgreSQL
-# clusters themselves, and the system tests the testbed.
+# The Rust workspace: builds, checks and tests. Tests start what they need
+# themselves: private PostgreSQL clusters, engines, and the testbed.
 
 stage_build() { cargo build --locked --workspace; }
 
 stage_check() { cargo xtask check; }
 
 stage_tests() {
-  trap 'engine_down; testbeds_down' EXIT
+  trap testbeds_down EXIT
   testbeds_down
-  engine_up
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace
   else
-    timeout 1500 cargo test --locked --workspace --exclude system-tests
+    local failed=0
+    timeout 1500 cargo test --locked --workspace --exclude system-tests --no-fail-fast || failed=1
     # They share one testbed.
-    timeout 1500 cargo test --locked -p system-tests -- --test-threads=1
+    timeout 1500 cargo test --locked -p system-tests --no-fail-fast -- --test-threads=1 || failed=1
+    return "$failed"
   fi
 }

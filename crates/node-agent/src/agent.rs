@@ -29,6 +29,9 @@ use crate::{
 
 /// How often containers are measured until the controller says.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(30);
+/// How long the link waits for the engine's first answer, so that an agent that was
+/// restarted does not tell of an engine that it has not yet asked.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// What each part may take to end.
 const PART_GRACE: Duration = Duration::from_secs(3);
 /// What reconciling may take to end: it writes to disk.
@@ -85,7 +88,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let runtime = DockerRuntime::new(&config.docker_host, identity.fleet_id(), identity.node_id())
         .map_err(AgentError::DockerHost)?;
     let span = tracing::error_span!("agent", node.id = %identity.node_id());
-    let parts = span.in_scope(|| {
+    let start = async {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             node.name = identity.node_name(),
@@ -93,10 +96,12 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
             assignments = ledger.assignments().assignments.len(),
             "agent starts"
         );
-        Running::start(&config, identity, ledger, Arc::new(runtime))
-    });
+        Running::start(&config, identity, ledger, Arc::new(runtime)).await
+    };
+    let parts = start.instrument(span.clone()).await;
     let signal = signals.first().await;
-    parts.stop(signal).instrument(span).await;
+    tracing::info!(%signal, "agent stops; its containers go on");
+    parts.stop().instrument(span).await;
     Ok(())
 }
 
@@ -109,7 +114,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &Config, identity: Identity, ledger: Ledger, runtime: Arc<dyn Runtime>) -> Self {
+    async fn start(config: &Config, identity: Identity, ledger: Ledger, runtime: Arc<dyn Runtime>) -> Self {
         let part = || Supervisor::new(Handle::current());
         let (reconcile, sampling, link) = (part(), part(), part());
         let settings = reconcile::Settings {
@@ -121,6 +126,9 @@ impl Running {
         let facts = facts::keep(&reconcile, runtime.clone(), published.engine.clone(), address.clone());
         let (sample_period, period) = watch::channel(SAMPLE_PERIOD);
         let samples = sample::start(&sampling, published.running, runtime.clone(), period);
+        let mut state = published.engine.clone();
+        // Whether it came in time is what the status says from then on.
+        let _ = timeout(FIRST_ANSWER, state.wait_for(|state| *state == EngineState::Reachable)).await;
         let engine = EngineStatus { state: published.engine, facts };
         // Its state is for those who ask; the link logs it by itself.
         let _ = link::start(
@@ -138,8 +146,7 @@ impl Running {
         Self { ledger, reconcile, sampling, link }
     }
 
-    async fn stop(self, signal: daemon::shutdown::Signal) {
-        tracing::info!(%signal, "agent stops; its containers go on");
+    async fn stop(self) {
         for (part, supervisor, grace) in [
             ("link", self.link, PART_GRACE),
             ("sampling", self.sampling, PART_GRACE),
@@ -153,5 +160,61 @@ impl Running {
             tracing::error!("the ledger was not closed in time");
         }
         tracing::info!("agent stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use domain::{
+        assignment::{Assignment, AssignmentSet},
+        deployment::InstanceSpec,
+        id::{DeploymentId, InstanceId},
+        instance::Desired,
+    };
+    use tokio::time::sleep;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        identity::testing::TestCa,
+        ledger::testing::{FaultyDisk, key},
+        runtime::fake::FakeRuntime,
+    };
+
+    #[tokio::test]
+    async fn an_agent_whose_controller_is_away_works_and_stops_in_order_and_touches_no_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = FaultyDisk::default().open(dir.path()).unwrap();
+        let id = InstanceId::from_uuid(Uuid::now_v7());
+        let assignment = Assignment {
+            instance_id: id,
+            deployment_id: DeploymentId::from_uuid(Uuid::nil()),
+            deployment_name: "web".into(),
+            revision: 1,
+            spec: InstanceSpec::of_image("app:1"),
+            desired: Desired::Running,
+            restart_generation: 0,
+        };
+        let set = AssignmentSet { revision: 1, assignments: [(id, assignment)].into() };
+        let _ = ledger.assignments_replace(set).await.unwrap();
+        // A port that nobody listens on.
+        let identity = TestCa::new().identity(dir.path(), "https://127.0.0.1:1");
+        let engine = FakeRuntime::default();
+        let config = Config { data_dir: dir.path().into(), ..Config::default() };
+        let parts = Running::start(&config, identity, ledger, Arc::new(engine.clone())).await;
+        let begun = Instant::now();
+        while engine.running() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until it runs");
+            sleep(Duration::from_millis(2)).await;
+        }
+        let before = engine.container(id);
+        let stopping = Instant::now();
+        parts.stop().await;
+        assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
+        assert_eq!(engine.container(id), before);
+        let ledger = Ledger::open(dir.path(), key()).unwrap();
+        assert_eq!(ledger.records().len(), 1, "what was learnt is on disk");
     }
 }

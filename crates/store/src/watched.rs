@@ -35,13 +35,15 @@ pub(crate) struct Watched {
     inner: Box<dyn Socket>,
     /// Whether what passes can be read here; under TLS it cannot.
     clear: bool,
+    /// The last bytes that came, since an answer's end may come in two pieces.
+    tail: Vec<u8>,
     /// Set while something is unanswered.
     unanswered: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     fn new(inner: Box<dyn Socket>, clear: bool) -> Self {
-        Self { inner, clear, unanswered: None }
+        Self { inner, clear, tail: Vec::new(), unanswered: None }
     }
 
     /// Connects to the first of the configured hosts that can be reached.
@@ -60,9 +62,11 @@ impl Watched {
     }
 
     /// Whether bytes that came are the end of an answer, as far as one can tell.
-    fn is_end(&self, bytes: &[u8]) -> bool {
-        let tail = bytes.len().checked_sub(READY.len() + 1).and_then(|at| bytes.get(at..));
-        !self.clear || tail.is_some_and(|tail| tail.starts_with(READY))
+    fn is_end(&mut self, bytes: &[u8]) -> bool {
+        let length = READY.len() + 1;
+        self.tail.extend_from_slice(bytes.get(bytes.len().saturating_sub(length)..).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(length));
+        !self.clear || (self.tail.len() == length && self.tail.starts_with(READY))
     }
 
     fn begin_waiting(&mut self, cx: &mut Context<'_>) {
@@ -165,9 +169,11 @@ mod tests {
         let (ours, mut theirs) = duplex(64);
         let mut watched = Watched::new(Box::new(ours), true);
         watched.write_all(b"query").await.unwrap();
-        theirs.write_all(b"rowsZ\0\0\0\x05I").await.unwrap();
         let mut answer = [0; 64];
-        assert_eq!(watched.read(&mut answer).await.unwrap(), 10);
+        for piece in [&b"rowsZ\0\0"[..], &b"\0\x05I"[..]] {
+            theirs.write_all(piece).await.unwrap();
+            assert_eq!(watched.read(&mut answer).await.unwrap(), piece.len());
+        }
         let idle = timeout(LIMIT * 10, watched.read(&mut answer)).await;
         assert!(idle.is_err(), "it is still waiting");
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Timestamp,
-    instance::{Cause, Health, Phase},
+    instance::{Cause, Health, InstanceStatus, Phase},
 };
 
 /// Says what has happened to an instance since its record was made, and what is
@@ -141,6 +141,11 @@ impl Look<'_> {
     }
 
     fn removed(&mut self) {
+        if matches!(self.wish, Wish::Remove(None)) && self.record.status == InstanceStatus::FIRST {
+            // Nobody knows of it and nothing was ever there: that is no news.
+            self.record.status.progress.removed = true;
+            return;
+        }
         if self.record.phase() != Phase::Ended {
             let end = stop_of(None, Cause::Assigned, self.now);
             // One statement says both: it is over, and nothing of it is left.

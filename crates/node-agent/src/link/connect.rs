@@ -122,3 +122,41 @@ fn classify(error: &tonic::transport::Error) -> ConnectError {
     }
     ConnectError::Unreachable { reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::identity::testing::TestCa;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_accepts_and_says_nothing_is_given_up_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", silent.local_addr().unwrap());
+        let identity = TestCa::new().identity(dir.path(), &url);
+        let began = tokio::time::Instant::now();
+        let error = connect(&url, Trust::Mutual(&identity)).await.err().unwrap();
+        assert!(matches!(error, ConnectError::Timeout), "{error}");
+        assert!(began.elapsed() < 2 * CONNECT_LIMIT);
+    }
+
+    #[test]
+    fn addresses_are_of_one_form() {
+        let read = |text: &str| {
+            text.parse().ok().and_then(|uri: Uri| authority(&uri).map(|(h, p)| (h.to_owned(), p)))
+        };
+        assert_eq!(read("https://a.example:6701"), Some(("a.example".into(), 6701)));
+        assert_eq!(read("https://[::1]:6701/"), Some(("::1".into(), 6701)));
+        for bad in ["http://a:1", "a:1", "https://a:1/path", "https://a:1/?q", "/"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_local_address_is_the_one_that_faces_the_controller() {
+        assert_eq!(local_address("https://127.0.0.1:6701").await.as_deref(), Some("127.0.0.1"));
+        assert_eq!(local_address("nonsense").await, None);
+    }
+}

@@ -26,31 +26,31 @@ pub enum CallError {
     #[error("use the controller's address")]
     Address,
     /// Nobody answers, or not in time.
-    #[error("reach the controller: {reason}")]
+    #[error("get an answer ({reason})")]
     Unreachable {
         /// What the connection said.
         reason: String,
     },
     /// Somebody answers who is not the controller.
-    #[error("trust the controller's certificate: {reason}")]
+    #[error("verify its certificate ({reason})")]
     NotTrusted {
         /// What is wrong with it.
         reason: String,
     },
     /// PERMISSION_DENIED.
-    #[error("get permission: {message}")]
+    #[error("get permission ({message})")]
     Denied {
         /// What the controller said.
         message: String,
     },
     /// FAILED_PRECONDITION: versions do not fit.
-    #[error("agree on a version: {message}")]
+    #[error("agree on a version ({message})")]
     Version {
         /// What the controller said.
         message: String,
     },
     /// Any other refusal.
-    #[error("get an answer: {code}: {message}")]
+    #[error("get an answer ({code}: {message})")]
     Rejected {
         /// gRPC's name of the kind.
         code: String,

@@ -117,7 +117,7 @@ impl Default for Timing {
             retry: (seconds(1), seconds(30)),
             quick: Duration::from_millis(500),
             refused: seconds(60),
-            good_after: seconds(30),
+            good_after: seconds(5),
             handshake: seconds(15),
             silence: seconds(30),
             renew: (seconds(5), seconds(600)),

@@ -53,7 +53,7 @@ fn next_wait(shared: &Shared, backoff: &mut Backoff, ended: Ended) -> Duration {
         }
         SessionEnd::Draining if ended.lived.is_some_and(|lived| lived >= DRAINED_TOO_SOON) => {
             tracing::info!("the controller is about to stop; reconnecting");
-            timing.quick.min(Backoff::new(timing.quick, timing.quick).next_delay())
+            Backoff::new(timing.quick, timing.quick).next_delay()
         }
         SessionEnd::Draining => backoff.next_delay(),
         SessionEnd::Superseded => {

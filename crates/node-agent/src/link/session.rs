@@ -205,7 +205,6 @@ impl Session<'_> {
 
         let silence = self.shared.timing.silence;
         let mut identities = self.shared.identity.clone();
-        identities.mark_unchanged();
         let mut heard = Instant::now();
         loop {
             let deadline = self.wanted.map_or(heard, |since| since.min(heard)) + silence;
@@ -214,7 +213,7 @@ impl Session<'_> {
             let frame = tokio::select! {
                 biased;
                 frame = self.inbound.message() => frame?.ok_or(SessionError::Closed)?,
-                Ok(()) = identities.changed() => return Ok(SessionEnd::Renewed),
+                () = replaced(&mut identities, self.identity) => return Ok(SessionEnd::Renewed),
                 Some(_) = self.tasks.join_next() => return Err(self.verdict().await),
                 Some(_) = self.streams.join_next() => continue,
                 () = sleep_until(deadline) => return Err(SessionError::Silent(silence).into()),
@@ -294,13 +293,13 @@ impl Session<'_> {
     async fn acknowledge(&mut self, seq: u64) -> Result<(), SessionEnd> {
         let last = *self.shared.ledger.reports_changed().borrow();
         if seq > last {
-            tracing::error!(
+            tracing::warn!(
                 acknowledged = seq,
                 last,
-                "the controller has reports that this ledger never wrote; was it restored from a copy?"
+                "the controller has reports that this ledger has lost; those that wait are numbered anew"
             );
         }
-        self.shared.ledger.acknowledge(seq.min(last)).await?;
+        self.shared.ledger.acknowledge(seq).await?;
         self.acknowledged.send_if_modified(|held| {
             let more = seq > *held;
             *held = seq.max(*held);
@@ -324,6 +323,13 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until there is another identity than the one in use.
+async fn replaced(identities: &mut watch::Receiver<Arc<Identity>>, used: &Arc<Identity>) {
+    if identities.wait_for(|now| !Arc::ptr_eq(now, used)).await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -134,11 +134,11 @@ async fn pump(frames: mpsc::Sender<StreamFrame>, stream_id: String, lines: Resul
         }
     };
     while let Some(line) = lines.next().await {
-        let more = match line {
-            Ok(line) => send(Frame::LogLine(message(line))).await,
-            Err(error) => send(Frame::Error(chain(&error))).await && false,
+        let (frame, last) = match line {
+            Ok(line) => (Frame::LogLine(message(line)), false),
+            Err(error) => (Frame::Error(chain(&error)), true),
         };
-        if !more {
+        if !send(frame).await || last {
             return;
         }
     }

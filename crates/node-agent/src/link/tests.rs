@@ -215,6 +215,18 @@ async fn reports_that_were_not_acknowledged_are_sent_again_after_a_cut() {
 }
 
 #[tokio::test]
+async fn reports_of_a_ledger_that_went_back_are_sent_under_numbers_that_the_controller_does_not_have() {
+    let mut controller = TestController::start().await;
+    let agent = Agent::start(&controller).await;
+    assert_eq!(agent.report(3).await, 3);
+    let mut session = controller.welcomed(100).await;
+    assert_eq!(session.reports_upto(103).await, [101, 102, 103]);
+    assert_eq!(agent.report(1).await, 104);
+    assert_eq!(session.reports_upto(104).await, [104]);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn many_reports_come_in_batches_as_they_are_acknowledged() {
     let mut controller = TestController::start().await;
     let agent = Agent::start(&controller).await;

@@ -56,6 +56,12 @@ pub(super) struct Engine {
     next_list: Instant,
     /// Whether there was a full look since it answers.
     listed: bool,
+    /// When the last full look was asked for.
+    looked: Timestamp,
+    /// When it last answered anything.
+    last_answer: Timestamp,
+    /// When it was last away: from its last answer, to its first.
+    away: Option<(Timestamp, Timestamp)>,
     backoff: Backoff,
 }
 
@@ -80,6 +86,9 @@ impl Engine {
             list: None,
             next_list: now,
             listed: false,
+            looked: Timestamp::MAX_UTC,
+            last_answer: Timestamp::MAX_UTC,
+            away: None,
             backoff: Backoff::new(settings.retry.0, settings.retry.1),
             settings,
         }
@@ -88,6 +97,18 @@ impl Engine {
     /// Whether something may be begun and concluded: it answers, and was looked at.
     pub(super) const fn is_ready(&self) -> bool {
         self.up && self.listed
+    }
+
+    /// Whether something that happened then is newer than the last full look. The
+    /// tail of events that a subscription begins with tells of much that is past.
+    pub(super) fn is_since_look(&self, at: Timestamp) -> bool {
+        self.is_ready() && at >= self.looked
+    }
+
+    /// Whether it was away then. What happens to containers while nobody can talk to
+    /// the engine is its own doing: one that starts ends what was left running.
+    pub(super) fn was_away(&self, at: Timestamp) -> bool {
+        self.away.is_some_and(|(from, until)| from <= at && at <= until)
     }
 
     /// Asks at once whether it answers; told as [`Happening::Answers`] or
@@ -157,6 +178,11 @@ impl Engine {
         let was_up = self.up;
         match answer {
             Ok(()) => {
+                let now = (self.settings.clock)();
+                if !was_up {
+                    self.away = Some((self.last_answer, now));
+                }
+                self.last_answer = now;
                 self.up = true;
                 self.next_ping = Instant::now() + self.settings.ping_period;
                 if !was_up {
@@ -194,6 +220,7 @@ impl Engine {
             }
             Some(Ok(EngineEvent::Container(event))) => {
                 self.last_event = self.last_event.max(event.at);
+                self.last_answer = (self.settings.clock)();
                 Some(Happening::Event(event))
             }
             Some(Err(error)) => self.unsubscribed(&error.message),
@@ -217,6 +244,7 @@ impl Engine {
         match listing {
             Ok(containers) => {
                 self.listed = true;
+                self.looked = asked;
                 // It did real work for us: it is well.
                 self.backoff.reset();
                 self.next_list = Instant::now() + self.settings.list_period;

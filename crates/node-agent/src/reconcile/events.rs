@@ -11,7 +11,7 @@ use domain::{Timestamp, plan::Container};
 const MOST: usize = 16;
 /// A program that ends in an orderly way does so within this time of being asked.
 const ORDERLY: TimeDelta = TimeDelta::seconds(60);
-/// Clocks within one host are read a moment apart.
+/// The engine tells of a signal a moment after it sent it.
 const SLACK: TimeDelta = TimeDelta::milliseconds(500);
 
 /// Signals that ask or force a program to end.
@@ -57,7 +57,7 @@ impl Meddling {
         let (Some(started), Some(finished)) = (container.started_at, container.finished_at) else {
             return None;
         };
-        let in_time = |at: Timestamp| started - SLACK <= at && at <= finished + SLACK;
+        let in_time = |at: Timestamp| started <= at && at <= finished + SLACK;
         let sent = || self.signals.iter().rev().filter(|(_, at)| in_time(*at));
         let by_code = sent().find(|(signal, _)| container.exit_code == Some(128 + signal));
         let by_time = || {

@@ -59,7 +59,8 @@ pub struct Settings {
     /// Between full looks.
     pub list_period: Duration,
     /// First and longest wait between tries to reach an engine that does not
-    /// answer, and between tries to write to a ledger that fails.
+    /// answer, and between tries to write to a ledger that fails. Trying costs next
+    /// to nothing, and all containers that died with an engine wait for it.
     pub retry: (Duration, Duration),
     /// Tells the time.
     pub clock: fn() -> Timestamp,
@@ -75,7 +76,7 @@ impl Default for Settings {
             ping_deadline: Duration::from_secs(5),
             ping_period: Duration::from_secs(5),
             list_period: Duration::from_secs(30),
-            retry: (Duration::from_millis(200), Duration::from_secs(5)),
+            retry: (Duration::from_millis(200), Duration::from_secs(2)),
             clock: chrono::Utc::now,
         }
     }

@@ -41,13 +41,16 @@ impl Reconciler<'_> {
     fn event(&mut self, event: ContainerEvent) {
         tracing::trace!(instance.id = %event.instance_id, kind = ?event.kind, "engine event");
         let instance = event.instance_id;
-        let makes_known = matches!(event.kind, EventKind::Started | EventKind::Died);
+        let makes_known =
+            matches!(event.kind, EventKind::Started | EventKind::Died) && self.engine.is_since_look(event.at);
         if !makes_known && !self.entries.contains_key(&instance) {
             return;
         }
         self.mark += 1;
         let entry = self.entries.entry(instance).or_insert_with(|| Entry::new(Record::new(instance)));
-        if let EventKind::Killed { signal } = event.kind {
+        if let EventKind::Killed { signal } = event.kind
+            && !self.engine.was_away(event.at)
+        {
             entry.meddling.signal(signal, event.at);
         }
         if entry.event(event.kind) {

@@ -187,8 +187,13 @@ impl<'a> Reconciler<'a> {
 
     fn time_passed(&mut self) {
         let now = (self.parts.settings.clock)();
-        let due = self.entries.iter().filter(|(_, entry)| entry.wake.is_some_and(|at| at <= now));
-        self.dirty.extend(due.map(|(id, _)| *id));
+        for (id, entry) in &mut self.entries {
+            // Cleared also where nothing can be decided now: whatever lets it be decided
+            // later asks again, and a time that is past must not keep the loop awake.
+            if entry.wake.take_if(|at| *at <= now).is_some() {
+                self.dirty.insert(*id);
+            }
+        }
     }
 
     fn begin_commit(&mut self) {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -501,6 +502,36 @@ async fn with_its_controller_away_an_agent_goes_on_restarting_and_keeps_the_stor
     agent.stop().await;
 }
 
+static CLOCK_CALLS: AtomicUsize = AtomicUsize::new(0);
+
+fn counted_clock() -> Timestamp {
+    CLOCK_CALLS.fetch_add(1, Ordering::Relaxed);
+    chrono::Utc::now()
+}
+
+#[tokio::test]
+async fn a_wait_that_ends_while_the_engine_is_away_does_not_keep_the_loop_awake() {
+    let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
+    let settings = Settings { clock: counted_clock, ..settings() };
+    let agent = Agent::start_with(dir.path(), &engine, settings, &FaultyDisk::default()).await;
+    agent.assign([assignment(1)]).await;
+    agent.healthy(1).await;
+    engine.exit(id(1), 1);
+    agent.healthy_since(1, 2).await;
+    engine.exit(id(1), 1);
+    until("it waits", || agent.last(1).unwrap().status.failures == 2).await;
+    engine.go_down();
+    let due = agent.last(1).unwrap().status.backoff_until.unwrap();
+    until("the wait is over", || chrono::Utc::now() > due).await;
+    let (calls, pings) = (CLOCK_CALLS.load(Ordering::Relaxed), engine.count(Call::Ping, None));
+    until("some pings more", || engine.count(Call::Ping, None) >= pings + 10).await;
+    let calls = CLOCK_CALLS.load(Ordering::Relaxed) - calls;
+    assert!(calls < 200, "{calls}");
+    engine.come_back();
+    agent.healthy_since(1, 3).await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_program_that_shall_run_once_is_not_started_again() {
     let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
@@ -530,6 +561,42 @@ async fn a_container_nobody_wants_is_removed_only_after_a_complete_set_came() {
     assert_eq!(engine.running(), 1);
     agent.assign([]).await;
     until("it is gone", || engine.container(id(1)).is_none()).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_long_gone_is_not_reported_again_because_the_engine_remembers_it() {
+    let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
+    let agent = Agent::start(dir.path(), &engine).await;
+    agent.assign([assignment(1)]).await;
+    agent.healthy(1).await;
+    agent.assign([]).await;
+    until("it is forgotten", || agent.last(1).is_some_and(|r| r.status.progress.removed)).await;
+    until("it is forgotten", || agent.ledger.records().is_empty()).await;
+    agent.stop().await;
+    let inspections = engine.count(Call::Inspect, None);
+    let agent = Agent::start(dir.path(), &engine).await;
+    let before = agent.reports(1);
+    looked_anew(&agent, &engine).await;
+    assert_eq!(agent.reports(1), before);
+    assert_eq!(engine.count(Call::Inspect, None), inspections);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_ends_containers_as_it_starts_is_not_somebody_else() {
+    let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
+    let agent = Agent::start(dir.path(), &engine).await;
+    agent.assign([assignment(1)]).await;
+    agent.healthy(1).await;
+    engine.go_down();
+    let mut state = agent.published.engine.clone();
+    state.wait_for(|state| *state == EngineState::Unreachable).await.unwrap();
+    engine.kill(id(1), 9);
+    engine.come_back();
+    agent.healthy_since(1, 2).await;
+    let end = agent.reports(1).into_iter().find(|r| r.status.progress.phase == Phase::Ended).unwrap();
+    assert_eq!(end.cause, Cause::Process);
     agent.stop().await;
 }
 

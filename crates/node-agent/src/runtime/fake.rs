@@ -4,19 +4,21 @@
 //! says what a real one says, in the same order: a stop is a kill event, a death,
 //! and then the answer.
 
+mod state;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use domain::{
     Timestamp,
     assignment::Assignment,
     id::InstanceId,
-    instance::{FailureReason, PublishedPort},
+    instance::FailureReason,
     plan::{Container, ContainerStatus},
 };
 use futures_util::{
@@ -30,13 +32,12 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
+use self::state::{State, not_found};
 use super::{
-    ContainerEvent, EngineEvent, EngineInfo, EventKind, LogChunk, LogsQuery, PullProgress, Runtime,
-    RuntimeError, RuntimeErrorKind, Usage,
+    EngineEvent, EngineInfo, EventKind, LogChunk, LogsQuery, PullProgress, Runtime, RuntimeError,
+    RuntimeErrorKind, Usage,
 };
 
-/// Events kept for late subscribers, as many as Docker keeps.
-const EVENTS_KEPT: usize = 256;
 /// Events that may wait for one subscriber.
 const EVENTS_QUEUED: usize = 4096;
 
@@ -79,26 +80,6 @@ pub enum Fault {
 pub struct FakeRuntime {
     state: Arc<Mutex<State>>,
     down: watch::Sender<bool>,
-}
-
-#[derive(Default)]
-struct State {
-    containers: BTreeMap<InstanceId, Container>,
-    images: BTreeSet<String>,
-    refused_images: BTreeMap<String, FailureReason>,
-    names_taken: BTreeSet<InstanceId>,
-    faults: BTreeMap<Call, VecDeque<Fault>>,
-    always: BTreeMap<Call, Fault>,
-    delay: Duration,
-    forgetful: bool,
-    calls: Vec<(Call, Option<InstanceId>)>,
-    working: usize,
-    most_working: usize,
-    last_time: Option<Timestamp>,
-    last_number: u32,
-    past: VecDeque<ContainerEvent>,
-    subscribers: Vec<mpsc::Sender<EngineEvent>>,
-    logs: BTreeMap<String, Vec<LogChunk>>,
 }
 
 impl Default for FakeRuntime {
@@ -286,10 +267,6 @@ fn gone() -> RuntimeError {
     RuntimeError::unreachable("connection refused")
 }
 
-fn not_found() -> RuntimeError {
-    RuntimeError::new(RuntimeErrorKind::NotFound, "no such container")
-}
-
 /// Counts calls that are under way.
 struct Working<'a>(&'a FakeRuntime);
 
@@ -305,109 +282,6 @@ impl<'a> Working<'a> {
 impl Drop for Working<'_> {
     fn drop(&mut self) {
         self.0.state().working -= 1;
-    }
-}
-
-impl State {
-    /// The time, never the same twice.
-    fn now(&mut self) -> Timestamp {
-        let least = self.last_time.map(|last| last + TimeDelta::nanoseconds(1));
-        let now = least.map_or_else(Utc::now, |least| Utc::now().max(least));
-        self.last_time = Some(now);
-        now
-    }
-
-    fn tell(&mut self, instance: InstanceId, kind: EventKind) {
-        let Some(container_id) = self.containers.get(&instance).map(|c| c.container_id.clone()) else {
-            return;
-        };
-        let event = ContainerEvent { instance_id: instance, container_id, kind, at: self.now() };
-        self.subscribers.retain(|to| to.try_send(EngineEvent::Container(event.clone())).is_ok());
-        self.past.push_back(event);
-        if self.past.len() > EVENTS_KEPT {
-            self.past.pop_front();
-        }
-    }
-
-    fn number(&mut self) -> u32 {
-        self.last_number += 1;
-        self.last_number
-    }
-
-    fn begin(&mut self, instance: InstanceId) {
-        let (now, pid) = (self.now(), self.number() + 1000);
-        let Some(container) = self.containers.get_mut(&instance) else { return };
-        if container.status.is_alive() {
-            return;
-        }
-        container.status = ContainerStatus::Running;
-        container.started_at = Some(now);
-        container.finished_at = None;
-        container.exit_code = None;
-        container.pid = Some(pid);
-        self.tell(instance, EventKind::Started);
-    }
-
-    fn end(&mut self, instance: InstanceId, code: i32, aloud: bool) {
-        let now = self.now();
-        let Some(container) = self.containers.get_mut(&instance).filter(|c| c.status.is_alive()) else {
-            return;
-        };
-        container.status = ContainerStatus::Exited;
-        container.finished_at = Some(now);
-        container.exit_code = Some(code);
-        container.pid = None;
-        if aloud {
-            self.tell(instance, EventKind::Died);
-        }
-    }
-
-    fn remove(&mut self, instance: InstanceId) {
-        self.tell(instance, EventKind::Destroyed);
-        self.containers.remove(&instance);
-    }
-
-    fn create(&mut self, assignment: &Assignment) -> Result<Container, RuntimeError> {
-        let instance = assignment.instance_id;
-        if self.names_taken.contains(&instance) {
-            return Err(RuntimeError::refused(FailureReason::NameTaken, "a stranger has the name"));
-        }
-        if let Some(ours) = self.containers.get(&instance) {
-            return Ok(ours.clone());
-        }
-        if !self.images.contains(&assignment.spec.image) {
-            return Err(RuntimeError::refused(FailureReason::ImageNotFound, "no such image"));
-        }
-        let number = self.number();
-        let ports = assignment.spec.ports.iter().map(|port| PublishedPort {
-            container_port: port.container_port,
-            host_port: port.host_port.unwrap_or(port.container_port),
-            transport: port.transport,
-        });
-        let container = Container {
-            container_id: format!("container-{number}"),
-            status: ContainerStatus::Created,
-            started_at: None,
-            finished_at: None,
-            exit_code: None,
-            oom_killed: false,
-            error: String::new(),
-            image_id: Some(format!("sha256:{}", assignment.spec.image)),
-            ports: ports.collect(),
-            outside_signal: None,
-            pid: None,
-        };
-        self.containers.insert(instance, container.clone());
-        self.tell(instance, EventKind::Other);
-        Ok(container)
-    }
-
-    fn owner(&self, container_id: &str) -> Option<InstanceId> {
-        self.containers.iter().find(|(_, c)| c.container_id == container_id).map(|(id, _)| *id)
-    }
-
-    fn find(&self, instance: InstanceId) -> Result<Container, RuntimeError> {
-        self.containers.get(&instance).cloned().ok_or_else(not_found)
     }
 }
 

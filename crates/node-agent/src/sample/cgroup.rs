@@ -22,10 +22,12 @@ pub(super) enum Group {
 }
 
 impl Group {
-    /// Reads `/proc/<pid>/cgroup`. Version 1 wins where both are there, because on
-    /// such hosts version 2 has no controllers. `None` where the group lies
-    /// outside of what this process can see.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads `/proc/<pid>/cgroup` of a container's process. Version 1 wins where both
+    /// are there, because on such hosts version 2 has no controllers. `None` where
+    /// the process is not of that container, or its group lies outside of what this
+    /// process can see.
+    pub(super) fn parse(text: &str, container_id: &str) -> Option<Self> {
+        let inside = |path| inside(path, container_id);
         let lines = || text.lines().filter_map(line);
         let v1 = |wanted| lines().find(|(controllers, _)| controllers.split(',').any(|c| c == wanted));
         if let (Some((_, cpu)), Some((_, memory))) = (v1("cpuacct"), v1("memory")) {
@@ -42,11 +44,19 @@ fn line(text: &str) -> Option<(&str, &str)> {
     rest.split_once(':')
 }
 
-/// A path relative to the hierarchy's root. One with `..` is of a namespace above
-/// this process's own.
-fn inside(path: &str) -> Option<PathBuf> {
-    let path = Path::new(path).strip_prefix("/").ok()?;
-    path.components().all(|c| matches!(c, Component::Normal(_))).then(|| path.to_owned())
+/// The container's own group, relative to the hierarchy's root: what follows its id
+/// was made inside (by an init system, say) and is only a part of it. A path with
+/// `..` is of a namespace above this process's own.
+fn inside(path: &str, container_id: &str) -> Option<PathBuf> {
+    let mut group = PathBuf::new();
+    for component in Path::new(path).strip_prefix("/").ok()?.components() {
+        let Component::Normal(name) = component else { return None };
+        group.push(name);
+        if name.to_str().is_some_and(|name| name.contains(container_id)) {
+            return Some(group);
+        }
+    }
+    None
 }
 
 /// A file that holds one number.
@@ -98,19 +108,24 @@ mod tests {
     #[test]
     fn version_1_is_found_in_its_hierarchies() {
         let path = PathBuf::from("docker/0a1b");
-        assert_eq!(Group::parse(V1), Some(Group::V1 { cpu: path.clone(), memory: path }));
+        assert_eq!(Group::parse(V1, "0a1b"), Some(Group::V1 { cpu: path.clone(), memory: path }));
     }
 
     #[test]
     fn version_2_is_found_in_its_one_hierarchy() {
-        assert_eq!(Group::parse(V2), Some(Group::V2("system.slice/docker-0a1b.scope".into())));
+        let group = Some(Group::V2("system.slice/docker-0a1b.scope".into()));
+        assert_eq!(Group::parse(V2, "0a1b"), group);
+        let below = "0::/system.slice/docker-0a1b.scope/init.scope\n";
+        assert_eq!(Group::parse(below, "0a1b"), group, "a part was taken for the whole");
     }
 
     #[test]
-    fn a_group_outside_of_our_namespace_is_not_found() {
-        assert_eq!(Group::parse("0::/../docker-0a1b.scope\n"), None);
-        assert_eq!(Group::parse(""), None);
-        assert_eq!(Group::parse("nonsense\n5:cpuacct"), None);
+    fn a_group_outside_of_our_namespace_or_of_another_container_is_not_found() {
+        assert_eq!(Group::parse("0::/../docker-0a1b.scope\n", "0a1b"), None);
+        assert_eq!(Group::parse(V1, "ffff"), None);
+        assert_eq!(Group::parse(V2, "ffff"), None);
+        assert_eq!(Group::parse("", "0a1b"), None);
+        assert_eq!(Group::parse("nonsense\n5:cpuacct", "0a1b"), None);
     }
 
     #[test]
@@ -138,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "(.|\n){0,200}") {
-            let _ = (Group::parse(&text), cpu_nanos(&text), limit(&text), working_set(&text, &text, "a"));
+            let _ = (Group::parse(&text, "a"), cpu_nanos(&text), limit(&text), working_set(&text, &text, "a"));
         }
     }
 }

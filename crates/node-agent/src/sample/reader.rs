@@ -1,6 +1,9 @@
 //! Reads what one container uses, from files of the kernel.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{
     cgroup::{self, Group},
@@ -30,19 +33,22 @@ pub(super) struct Reading {
 }
 
 impl Reader {
+    /// One whose files are below `root`.
+    #[cfg(test)]
+    pub(super) fn below(root: &std::path::Path) -> Self {
+        Self { proc: root.join("proc"), cgroup: root.join("cgroup") }
+    }
+
     /// Reads a container's figures. `None` where the process is gone, is another
     /// one by now, or its files cannot be seen from here. Blocks, for some tens of
     /// microseconds.
     pub(super) fn read(&self, container: &RunningContainer) -> Option<Reading> {
         let process = self.proc.join(container.pid.to_string());
         let groups = fs::read_to_string(process.join("cgroup")).ok()?;
-        // Process numbers are used again; the group's name is the container's own.
-        if !groups.contains(&container.container_id) {
-            return None;
-        }
-        let mut reading = match Group::parse(&groups)? {
-            Group::V1 { cpu, memory } => self.read_v1(cpu, memory)?,
-            Group::V2(path) => self.read_v2(path)?,
+        // Process numbers are used again; a group's name is the container's own.
+        let mut reading = match Group::parse(&groups, &container.container_id)? {
+            Group::V1 { cpu, memory } => self.read_v1(&cpu, &memory)?,
+            Group::V2(path) => self.read_v2(&path)?,
         };
         let traffic = fs::read_to_string(process.join("net/dev")).ok().as_deref().and_then(net::totals);
         reading.usage.network_rx_bytes = traffic.map(|(rx, _)| rx);
@@ -50,8 +56,13 @@ impl Reader {
         Some(reading)
     }
 
-    fn read_v1(&self, cpu: PathBuf, memory: PathBuf) -> Option<Reading> {
-        let (cpu, memory) = (self.cgroup.join("cpuacct").join(cpu), self.cgroup.join("memory").join(memory));
+    fn read_v1(&self, cpu: &Path, memory: &Path) -> Option<Reading> {
+        // Mounted under both controllers' names; the short one is a link that not
+        // every host has.
+        let hierarchies =
+            ["cpuacct", "cpu,cpuacct", "cpuacct,cpu"].map(|name| self.cgroup.join(name).join(cpu));
+        let cpu = hierarchies.into_iter().find(|path| path.is_dir())?;
+        let memory = self.cgroup.join("memory").join(memory);
         let file = |path: PathBuf| fs::read_to_string(path).ok();
         let stat = file(memory.join("memory.stat"))?;
         Some(Reading {
@@ -68,7 +79,7 @@ impl Reader {
         })
     }
 
-    fn read_v2(&self, path: PathBuf) -> Option<Reading> {
+    fn read_v2(&self, path: &Path) -> Option<Reading> {
         let group = self.cgroup.join(path);
         let file = |name: &str| fs::read_to_string(group.join(name)).ok();
         let stat = file("memory.stat")?;
@@ -85,8 +96,6 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use domain::Timestamp;
 
     use super::*;
@@ -99,10 +108,6 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-    }
-
-    fn reader(root: &Path) -> Reader {
-        Reader { proc: root.join("proc"), cgroup: root.join("cgroup") }
     }
 
     fn container() -> RunningContainer {
@@ -140,7 +145,7 @@ mod tests {
                 ("cgroup/memory/docker/0a1b/memory.limit_in_bytes", "4096\n"),
             ],
         );
-        assert_eq!(reader(dir.path()).read(&container()), Some(expected()));
+        assert_eq!(Reader::below(dir.path()).read(&container()), Some(expected()));
     }
 
     #[test]
@@ -157,7 +162,7 @@ mod tests {
                 ("cgroup/system.slice/docker-0a1b.scope/memory.max", "4096\n"),
             ],
         );
-        assert_eq!(reader(dir.path()).read(&container()), Some(expected()));
+        assert_eq!(Reader::below(dir.path()).read(&container()), Some(expected()));
     }
 
     #[test]
@@ -171,12 +176,12 @@ mod tests {
                 ("cgroup/other/memory.current", "1"),
             ],
         );
-        assert_eq!(reader(dir.path()).read(&container()), None);
+        assert_eq!(Reader::below(dir.path()).read(&container()), None);
     }
 
     #[test]
     fn a_process_that_is_gone_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(reader(dir.path()).read(&container()), None);
+        assert_eq!(Reader::below(dir.path()).read(&container()), None);
     }
 }

@@ -211,3 +211,6 @@ fn cpu_percent(before: &Before, now: &Before) -> Option<f64> {
     let passed = now.at.checked_duration_since(before.at)?.as_nanos();
     (passed > 0).then(|| used as f64 * 100.0 / passed as f64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,12 +115,31 @@ async fn a_program_that_fails_is_tried_again_and_the_operation_says_how_it_ended
     assert_eq!(ended.verdict.as_deref(), Some("failed"), "{}", ended.message);
     assert!(ended.message.contains("/no/such/program"), "{}", ended.message);
 
+    grows_too_much(&fleet).await;
+
     // What is told to go goes, whatever it is waiting for.
-    for name in ["crash", "broken", "once"] {
+    for name in ["crash", "broken", "once", "grows"] {
         let operation = fleet.api.delete(name).await;
         fleet.api.succeeds(operation).await;
     }
     fleet.is_clean();
+}
+
+/// One that the kernel ends for lack of memory.
+async fn grows_too_much(fleet: &Fleet) {
+    // Grows a variable of the shell until the kernel ends it.
+    let grows = "x=0123456789abcdef; while :; do x=$x$x; done";
+    let spec = Spec::new("grows")
+        .shell(grows)
+        .set("limits", json!({"memory_bytes": 16 * 1024 * 1024}))
+        .set("restart", json!({"when": "never"}));
+    let operation = fleet.api.deploy(&spec).await;
+    let ended = fleet.api.end_of(&operation).await;
+    assert_eq!(ended.verdict.as_deref(), Some("failed"), "{}", ended.message);
+    let id = fleet.api.deployment("grows").await.unwrap().instances[0].id;
+    let event = fleet.api.event(id, "instance_exited", "out_of_memory").await;
+    assert_eq!(event.severity, "warning");
+    assert!(ended.message.contains("memory"), "{}", ended.message);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use reqwest::Method;
 use system_tests::{
     fleet::Fleet,
     spec::Spec,
+    views::Operation,
     wait::{seconds, stays, until},
 };
 
@@ -12,6 +13,7 @@ use system_tests::{
 async fn a_host_that_is_cut_off_is_unreachable_its_containers_run_on_and_all_is_told_when_it_is_back() {
     let mut fleet = Fleet::of(2).await;
     let web = fleet.runs("web", &Spec::web("web").replicas(2)).await;
+    fleet.runs("goes", &Spec::new("goes").replicas(2)).await;
     let host = fleet.bed.host(1).clone();
     let id = web.instances.iter().find(|i| i.node == "h1").unwrap().id;
     let ids: Vec<_> = web.instances.iter().map(|i| i.id).collect();
@@ -28,6 +30,7 @@ async fn a_host_that_is_cut_off_is_unreachable_its_containers_run_on_and_all_is_
     // What is wanted of it waits; what is new goes elsewhere.
     let elsewhere = fleet.runs("elsewhere", &Spec::new("elsewhere").replicas(2)).await;
     assert!(elsewhere.instances.iter().all(|i| i.node == "h2"), "{elsewhere:?}");
+    let delete = deletion_begins(&fleet, "goes").await;
     let stop = fleet.api.ask(id, "stop").await;
     let killed = host.running(id).unwrap();
     host.docker(&["kill", &killed.id]).unwrap();
@@ -39,7 +42,7 @@ async fn a_host_that_is_cut_off_is_unreachable_its_containers_run_on_and_all_is_
     .await;
     stays("it runs on, and the wish stays open", seconds(3), async || {
         host.running(id)?;
-        let stop: system_tests::views::Operation = fleet.api.get(&format!("/operations/{}", stop.id)).await?;
+        let stop: Operation = fleet.api.get(&format!("/operations/{}", stop.id)).await?;
         ensure!(stop.state == "running" && stop.message.contains("h1"), "{stop:?}");
         Ok(())
     })
@@ -49,6 +52,7 @@ async fn a_host_that_is_cut_off_is_unreachable_its_containers_run_on_and_all_is_
     host.heal();
     fleet.api.node_is("h1", "ready").await;
     fleet.api.succeeds(stop).await;
+    fleet.api.succeeds(delete).await;
     assert!(!host.container(id).unwrap().is_running());
     let exit = fleet.api.event(id, "instance_exited", "outside_signal_9").await;
     assert!((exit.at - at).num_milliseconds().abs() < 2000 && exit.recorded_at > healed_at, "{exit:?}");
@@ -71,30 +75,18 @@ async fn a_host_that_is_cut_off_is_unreachable_its_containers_run_on_and_all_is_
     fleet.all_ready().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deletion_waits_for_a_host_that_is_cut_off_and_ends_when_it_is_back() {
-    let fleet = Fleet::of(2).await;
-    let web = fleet.runs("web", &Spec::web("web").replicas(2)).await;
-    let host = fleet.bed.host(1);
-    host.cut();
-    fleet.api.node_is("h1", "unreachable").await;
-    let delete = fleet.api.delete("web").await;
-    until("the other host is clean", seconds(20), async || {
-        let left = fleet.bed.host(2).containers()?;
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
+/// A deletion of what runs on both hosts, of which the first one is cut off.
+async fn deletion_begins(fleet: &Fleet, name: &str) -> Operation {
+    let delete = fleet.api.delete(name).await;
+    let open = until("the host that is there is done", seconds(20), async || {
+        let open: Operation = fleet.api.get(&format!("/operations/{}", delete.id)).await?;
+        ensure!((open.verdict.as_deref(), open.done, open.total) == (None, 1, 2), "{open:?}");
+        Ok(open)
     })
     .await;
-    let open: system_tests::views::Operation =
-        fleet.api.get(&format!("/operations/{}", delete.id)).await.unwrap();
-    assert_eq!((open.verdict, open.done, open.total), (None, 1, 2));
     assert!(open.message.contains("h1"), "{}", open.message);
-    let id = web.instances.iter().find(|i| i.node == "h1").unwrap().id;
-    host.running(id).unwrap();
-    assert!(fleet.api.deployment("web").await.unwrap().deleting);
-    host.heal();
-    fleet.api.succeeds(delete).await;
-    fleet.is_clean();
+    assert!(fleet.api.deployment(name).await.unwrap().deleting);
+    delete
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -91,21 +91,3 @@ async fn a_container_stopped_or_removed_from_outside_comes_back_and_a_program_th
     assert!(event.message.contains("137") || event.message.contains("SIGKILL"), "{event:?}");
     fleet.deletes("app").await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_takes_too_much_memory_is_killed_and_the_event_says_so() {
-    let fleet = Fleet::of(1).await;
-    // Grows a variable of the shell until the kernel ends it.
-    let grows = "x=0123456789abcdef; while :; do x=$x$x; done";
-    let spec = Spec::new("grows")
-        .shell(grows)
-        .set("limits", serde_json::json!({"memory_bytes": 16 * 1024 * 1024}))
-        .set("restart", serde_json::json!({"when": "never"}));
-    let operation = fleet.api.deploy(&spec).await;
-    let ended = fleet.api.end_of(&operation).await;
-    assert_eq!(ended.verdict.as_deref(), Some("failed"), "{}", ended.message);
-    let id = fleet.api.deployment("grows").await.unwrap().instances[0].id;
-    let event = fleet.api.event(id, "instance_exited", "out_of_memory").await;
-    assert_eq!(event.severity, "warning");
-    assert!(ended.message.contains("memory"), "{}", ended.message);
-}

@@ -53,14 +53,14 @@ async fn a_log_can_be_read_from_its_tail_and_followed_line_by_line() {
     assert_eq!(followed.next(seconds(10)).await.unwrap(), None);
     // What it said before it ended can still be read.
     assert_eq!(fleet.api.log(id, 2).await.unwrap().lines().count(), 2);
+    speaks_on_both_streams(&fleet).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_streams_of_a_log_are_told_apart_and_text_comes_as_it_is() {
-    let fleet = Fleet::of(1).await;
+/// Both streams are told apart, and text comes as it is.
+async fn speaks_on_both_streams(fleet: &Fleet) {
     let speaks =
         r#"echo out; echo err >&2; printf 'a "quoted"\ttab\\\n'; printf 'grün\n'; exec sleep 100000"#;
-    let app = fleet.runs("app", &Spec::new("app").shell(speaks)).await;
+    let app = fleet.runs("speaks", &Spec::new("speaks").shell(speaks)).await;
     let mut followed = fleet.api.follow(app.instances[0].id, 100).await.unwrap();
     let mut lines = Vec::new();
     for _ in 0..4 {

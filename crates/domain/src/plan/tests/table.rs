@@ -372,6 +372,14 @@ fn an_instance_that_never_had_a_container_is_removed_with_an_outcome() {
 }
 
 #[test]
+fn what_nobody_knows_and_never_was_is_forgotten_without_a_word() {
+    let wish = Wish::Remove(None);
+    let (record, happened) = observe(&wish, &Record::new(instance()), &Seen::Absent, at(4));
+    assert_eq!(happened, []);
+    assert_eq!(decide(&wish, &record, &Seen::Absent, at(4)), Step::Forget);
+}
+
+#[test]
 fn nothing_is_concluded_from_a_missing_assignment_before_a_complete_set_came() {
     assert!(Wish::of(None, false).is_none());
     assert!(matches!(Wish::of(None, true), Some(Wish::Remove(None))));

@@ -14,7 +14,7 @@ use bollard::{API_DEFAULT_VERSION, Docker, models::SystemInfo, models::SystemInf
 use tokio::time::timeout;
 
 use super::failure::{Failure, unreachable};
-use crate::runtime::{EngineInfo, RuntimeError};
+use crate::runtime::{EngineInfo, RuntimeError, RuntimeErrorKind};
 
 /// How long the engine may take to say its version.
 const NEGOTIATION_LIMIT: Duration = Duration::from_secs(10);
@@ -86,12 +86,19 @@ impl Connection {
         let answer = answer.unwrap_or(Err(bollard::errors::Error::RequestTimeoutError));
         answer.map_err(|error| {
             let failure = Failure::of(&error);
-            if failure.is_unreachable() {
-                // It may come back as another version.
-                *self.lock() = None;
+            if let Failure::Unanswered(error) = &failure {
+                self.note(error);
             }
             failure
         })
+    }
+
+    /// Forgets the version of an engine that cannot be reached: it may come back as
+    /// another one.
+    pub(super) fn note(&self, error: &RuntimeError) {
+        if error.kind == RuntimeErrorKind::Unreachable {
+            *self.lock() = None;
+        }
     }
 
     /// The engine, its version known.

@@ -44,7 +44,8 @@ impl Failure {
         }
     }
 
-    pub(super) fn is_unreachable(&self) -> bool {
+    #[cfg(test)]
+    fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unanswered(error) if error.kind == RuntimeErrorKind::Unreachable)
     }
 

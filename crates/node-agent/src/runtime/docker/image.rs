@@ -81,6 +81,11 @@ pub(super) fn pull(
 }
 
 fn request(docker: &Docker, image: &str) -> BoxStream<'static, Result<CreateImageInfo, Error>> {
+    if !is_reference(image) {
+        let message = "invalid reference format".to_owned();
+        let refusal = Error::DockerResponseServerError { status_code: 400, message };
+        return stream::iter([Err(refusal)]).boxed();
+    }
     let options = CreateImageOptionsBuilder::default().from_image(&with_tag(image)).build();
     docker.create_image(Some(options), None, None).boxed()
 }
@@ -101,6 +106,14 @@ fn progress(info: CreateImageInfo) -> PullProgress {
         current_bytes: bytes(detail.current),
         total_bytes: bytes(detail.total),
     }
+}
+
+/// Whether a text can be an image reference. It becomes part of a path of the API,
+/// so what would lead that path elsewhere has to be kept out of it.
+pub(super) fn is_reference(image: &str) -> bool {
+    let allowed =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@' | b'+');
+    image.bytes().all(allowed) && image.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// What an engine says about a pull is for people; which of them it was has to
@@ -189,6 +202,16 @@ mod tests {
             ("app@sha256:00", "app@sha256:00"),
         ] {
             assert_eq!(with_tag(given), meant);
+        }
+    }
+
+    #[test]
+    fn texts_that_would_lead_a_path_elsewhere_are_no_references() {
+        for fine in ["busybox", "host:5000/team/app:1.2_3-x", "app@sha256:0a1b"] {
+            assert!(is_reference(fine), "{fine}");
+        }
+        for bad in ["", "/app", "a//b", "../containers/json", "a/../b", "a?b", "a#b", "a b", "a%2e", "ä"] {
+            assert!(!is_reference(bad), "{bad}");
         }
     }
 

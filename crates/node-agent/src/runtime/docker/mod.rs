@@ -1,7 +1,7 @@
 //! Docker, through its Engine API. Podman's compatible socket will do too.
 //!
 //! The API version is negotiated at the first call and again after the engine was
-//! out of reach, since it may come back as another version; see [`engine`] for
+//! out of reach, since it may come back as another version; see `engine` for
 //! why the version has to be put into the paths here.
 //!
 //! What the engine refuses and what it does not answer are kept apart throughout
@@ -33,7 +33,7 @@ use domain::{
     plan::Container,
 };
 use futures_util::{
-    StreamExt as _, TryStreamExt as _,
+    Stream, StreamExt as _, TryStreamExt as _,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -86,6 +86,24 @@ impl DockerRuntime {
 
     fn call(&self) -> &Connection {
         &self.0.connection
+    }
+
+    /// A stream of answers, opened once the version is known.
+    fn streamed<T, S>(
+        &self,
+        open: impl FnOnce(bollard::Docker, &Inner) -> S + Send + 'static,
+    ) -> BoxStream<'static, Result<T, RuntimeError>>
+    where
+        T: Send + 'static,
+        S: Stream<Item = Result<T, RuntimeError>> + Send + 'static,
+    {
+        let (this, inner) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let opened = async move {
+            let engine = this.connection.engine().await?;
+            Ok(open(engine.docker, &this))
+        };
+        let note = move |error: &RuntimeError| inner.connection.note(error);
+        stream::once(opened).try_flatten().inspect_err(note).boxed()
     }
 
     /// A container by its id or name, whosever it is.
@@ -184,7 +202,8 @@ impl DockerRuntime {
         match self.call().make(grace.saturating_add(STOP_MORE), stop).await {
             Ok(()) => Ok(self.inspect_any(container_id).await?.map(|inspected| inspected.container)),
             Err(Failure::Answered { status: 404, .. }) => Ok(None),
-            Err(failure) => Err(failure.unexpected()),
+            // One container that does not go down says nothing about the engine.
+            Err(failure) => Err(failure.or_refused(FailureReason::StartFailed)),
         }
     }
 
@@ -196,7 +215,7 @@ impl DockerRuntime {
             Ok(()) | Err(Failure::Answered { status: 404, .. }) => Ok(()),
             // Somebody else is at it already: done when it is gone.
             Err(Failure::Answered { status: 409, .. }) => self.gone(container_id).await,
-            Err(failure) => Err(failure.unexpected()),
+            Err(failure) => Err(failure.or_refused(FailureReason::StartFailed)),
         }
     }
 
@@ -243,10 +262,13 @@ impl Runtime for DockerRuntime {
 
     fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>> {
         Box::pin(async move {
+            if !image::is_reference(image) {
+                return Ok(None);
+            }
             let look = async |docker: bollard::Docker| docker.inspect_image(image).await;
             match self.call().make(LOOK, look).await {
                 Ok(found) => Ok(found.id),
-                // A reference that is none cannot be held; the pull says so.
+                // A reference that the engine cannot read cannot be held; the pull says so.
                 Err(Failure::Answered { status: 400 | 404, .. }) => Ok(None),
                 Err(other) => Err(other.unexpected()),
             }
@@ -254,13 +276,8 @@ impl Runtime for DockerRuntime {
     }
 
     fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>> {
-        let (this, image) = (self.clone(), image.to_owned());
-        stream::once(async move {
-            let engine = this.0.connection.engine().await?;
-            Ok(image::pull(engine.docker, this.0.pulls.clone(), image))
-        })
-        .try_flatten()
-        .boxed()
+        let image = image.to_owned();
+        self.streamed(move |docker, this| image::pull(docker, this.pulls.clone(), image))
     }
 
     fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
@@ -306,13 +323,8 @@ impl Runtime for DockerRuntime {
         container_id: &str,
         query: &LogsQuery,
     ) -> BoxStream<'static, Result<LogChunk, RuntimeError>> {
-        let (this, container_id, query) = (self.clone(), container_id.to_owned(), query.clone());
-        stream::once(async move {
-            let engine = this.call().engine().await?;
-            Ok(logs::read(engine.docker, container_id, query))
-        })
-        .try_flatten()
-        .boxed()
+        let (container_id, query) = (container_id.to_owned(), query.clone());
+        self.streamed(move |docker, _| logs::read(docker, container_id, query))
     }
 
     fn usage<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
