@@ -19,6 +19,7 @@ pub struct Agent {
     name: String,
     data_dir: PathBuf,
     log: PathBuf,
+    filter: String,
     process: Option<Process>,
 }
 
@@ -37,8 +38,14 @@ impl Agent {
             name: name.to_owned(),
             data_dir: dir.join(name),
             log: dir.join(format!("agent-{name}.log")),
+            filter: "info,node_agent=debug".to_owned(),
             process: None,
         }
+    }
+
+    /// Changes what it logs, from its next start on.
+    pub fn log_filter(&mut self, filter: &str) {
+        self.filter = filter.to_owned();
     }
 
     /// Its host.
@@ -59,12 +66,18 @@ impl Agent {
         &self.data_dir
     }
 
+    /// Where it logs to.
+    #[must_use]
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.host.command(&program("automator67-agent"), arguments);
         command
             .env("A67_AGENT_DATA_DIR", &self.data_dir)
             .env("A67_AGENT_DOCKER_HOST", &self.host.docker_host)
-            .env("A67_AGENT_LOG", "info,node_agent=debug")
+            .env("A67_AGENT_LOG", &self.filter)
             .env("A67_AGENT_LOG_FORMAT", "json");
         command
     }

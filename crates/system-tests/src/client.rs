@@ -12,7 +12,7 @@ use crate::{
     spec::Spec,
     sse::Sse,
     views::{Deployment, Event, Instance, Node, Operation, Page, Problem},
-    wait::{seconds, until},
+    wait::{note, seconds, until},
 };
 
 /// Longer than any answer that a test waits for may take.
@@ -97,6 +97,12 @@ impl Api {
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The token that it shows.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// A request to a path outside `/api/v1`.
@@ -211,6 +217,7 @@ impl Api {
         let ended = self.end_of(&operation).await;
         assert_eq!(ended.verdict.as_deref(), Some("succeeded"), "{}: {}", ended.kind, ended.message);
         assert_eq!(ended.done, ended.total, "{ended:?}");
+        note(&format!("{} {} succeeded", ended.kind, ended.deployment));
         ended
     }
 

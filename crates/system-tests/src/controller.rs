@@ -13,7 +13,7 @@ use anyhow::ensure;
 use crate::{
     client::Api,
     process::{Process, clean_command, finish, program},
-    wait::{seconds, until},
+    wait::{note, seconds, until},
 };
 
 /// Name and password of the administrator that [`Controller::administrator`] makes.
@@ -151,6 +151,7 @@ impl Controller {
             Ok(())
         };
         until("the controller is ready", START, ready).await;
+        note("the controller is ready");
     }
 
     /// Its process.

@@ -13,7 +13,7 @@ use crate::{
     spec::Spec,
     testbed::Testbed,
     views::{Deployment, Operation},
-    wait::{seconds, until},
+    wait::{note, seconds, until},
 };
 
 /// Where the controller listens on the bridge, which is ours alone.
@@ -88,6 +88,7 @@ impl Fleet {
             })
             .await;
         }
+        note("all nodes are ready");
     }
 
     /// The agent of a node.

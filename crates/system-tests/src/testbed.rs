@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::wait::until;
+use crate::wait::{note, until};
 
 /// Not the default ones, which are for people.
 const NAME: &str = "a67s";
@@ -106,6 +106,7 @@ impl Testbed {
             .open(TURN_FILE)
             .expect("a file can be made in /tmp");
         until("the testbed is free", TURN, async || turn.try_lock().context("other tests use it")).await;
+        note("our turn");
         let keeper = keeper(turn);
         // What a machine's crash has left.
         run(command(&["down"]));
@@ -114,6 +115,7 @@ impl Testbed {
         let bed = Self { gateway: env.gateway, registry: env.registry, hosts: env.hosts, keeper };
         let (name, tag) = IMAGE.split_once(':').expect("it has a tag");
         run(command(&["import", "all", name, tag]));
+        note("the testbed is up");
         bed
     }
 

@@ -1,6 +1,9 @@
 //! Waiting for a fact instead of for time.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
@@ -45,4 +48,10 @@ pub async fn stays(what: &str, so_long: Duration, mut look: impl AsyncFnMut() ->
 #[must_use]
 pub const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+/// Notes how far a test has come and when; shown with a failure.
+pub fn note(what: &str) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    eprintln!("{:7.2} s  {what}", START.get_or_init(Instant::now).elapsed().as_secs_f64());
 }

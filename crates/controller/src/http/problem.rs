@@ -102,7 +102,7 @@ impl ResponseError for Error {
         status(self.kind())
     }
 
-    /// Only for what never passes [`super::respond`], which knows the request's id.
+    /// Only for what never passes `super::respond`, which knows the request's id.
     fn error_response(&self) -> HttpResponse {
         answer(self, None)
     }

@@ -90,6 +90,24 @@ impl Record {
         }
     }
 
+    /// Of an instance that this agent is told about for the first time.
+    ///
+    /// Restarts that were asked for before are none of its business: either nothing
+    /// runs yet, or an agent that has lost its memory finds what ran before, and that
+    /// is not to be restarted because of it (I10).
+    #[must_use]
+    pub fn of(assignment: &Assignment) -> Self {
+        let mut record = Self::new(assignment.instance_id);
+        record.status.restart_generation = assignment.restart_generation;
+        record
+    }
+
+    /// Whether nothing is known yet, not even an assignment.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        *self == Self::new(self.instance_id)
+    }
+
     const fn phase(&self) -> Phase {
         self.status.progress.phase
     }

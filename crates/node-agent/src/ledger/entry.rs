@@ -19,6 +19,8 @@ pub(super) enum Entry {
     Changed { base_revision: u64, revision: u64, upserts: Vec<Assignment>, removals: Vec<InstanceId> },
     /// The controller has the reports up to this number.
     Acknowledged(u64),
+    /// The controller has gone back to this number, and is told anew how things stand.
+    Restated { acknowledged: u64, reports: Vec<Report> },
     /// The reconciler learnt something.
     Committed { records: Vec<(InstanceId, Option<Record>)>, reports: Vec<Report> },
 }

@@ -235,6 +235,24 @@ impl Ledger {
         self.ask(|answer| Request::Acknowledge(seq, answer)).await
     }
 
+    /// Begins a session with a controller that has the reports up to and including
+    /// `acknowledged`. As [`Ledger::acknowledge`], but where that is less than it had
+    /// before (its database went back to a backup), how each instance stands is
+    /// reported anew: what told of it is forgotten here.
+    ///
+    /// # Errors
+    /// When it could not be written; then nothing changed.
+    pub async fn resume(&self, acknowledged: u64) -> Result<(), LedgerError> {
+        self.ask(|answer| Request::Resume(acknowledged, answer)).await
+    }
+
+    /// What is remembered of one instance. There is something of each that was ever
+    /// assigned, until it is forgotten.
+    #[must_use]
+    pub fn record(&self, instance: InstanceId) -> Option<Record> {
+        self.shared.read().records.get(&instance).cloned()
+    }
+
     /// What is remembered of each instance.
     #[must_use]
     pub fn records(&self) -> BTreeMap<InstanceId, Record> {

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use chrono::Utc;
 use domain::{
     assignment::{Applied, AssignmentDelta, AssignmentSet},
-    instance::Report,
+    instance::{Progress, Report},
     plan::Transition,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +22,7 @@ pub(super) enum Request {
     Replace(AssignmentSet, Answer<Applied>),
     Apply(AssignmentDelta, Answer<Applied>),
     Acknowledge(u64, Answer<()>),
+    Resume(u64, Answer<()>),
     Commit { changes: Vec<RecordChange>, transitions: Vec<Transition>, answer: Answer<u64> },
     Close(oneshot::Sender<()>),
 }
@@ -97,12 +99,13 @@ impl Owner {
                 // It changes the numbering, so what comes after has to be judged by what it left.
                 Request::Acknowledge(seq, answer) if seq > batch.last_seq => {
                     self.write(batch);
-                    self.write(Batch {
-                        entries: vec![Entry::Acknowledged(seq)],
-                        pending: vec![Pending::Done(answer)],
-                        durable: true,
-                        ..self.begin()
-                    });
+                    self.write_alone(Entry::Acknowledged(seq), answer);
+                    batch = self.begin();
+                }
+                Request::Resume(seq, answer) => {
+                    self.write(batch);
+                    let entry = self.restate(seq).unwrap_or(Entry::Acknowledged(seq));
+                    self.write_alone(entry, answer);
                     batch = self.begin();
                 }
                 request => batch.judge(request),
@@ -129,6 +132,40 @@ impl Owner {
             pending: Vec::new(),
             durable: false,
         }
+    }
+
+    fn write_alone(&mut self, entry: Entry, answer: Answer<()>) {
+        let batch = self.begin();
+        self.write(Batch {
+            entries: vec![entry],
+            pending: vec![Pending::Done(answer)],
+            durable: true,
+            ..batch
+        });
+    }
+
+    /// How everything stands, for a controller that has gone back to `acknowledged`;
+    /// `None` for one that has not.
+    fn restate(&self, acknowledged: u64) -> Option<Entry> {
+        let state = self.shared.read();
+        if acknowledged >= state.acknowledged {
+            return None;
+        }
+        tracing::warn!(
+            acknowledged,
+            before = state.acknowledged,
+            "the controller has gone back to an earlier state and is told anew how things stand"
+        );
+        let told = state.records.values().filter(|record| record.status.progress != Progress::FIRST);
+        let reports = told.zip(state.last_seq.saturating_add(1)..).map(|(record, seq)| Report {
+            seq,
+            instance_id: record.instance_id,
+            status: record.status.clone(),
+            cause: record.because.clone(),
+            message: "told anew, as it stands".to_owned(),
+            at: Utc::now(),
+        });
+        Some(Entry::Restated { acknowledged, reports: reports.collect() })
     }
 
     fn write(&mut self, batch: Batch) {
@@ -204,7 +241,8 @@ impl Batch {
                 }
                 self.pending.push(Pending::Number(self.last_seq, answer));
             }
-            Request::Close(_) => {}
+            // Served apart.
+            Request::Resume(..) | Request::Close(_) => {}
         }
     }
 

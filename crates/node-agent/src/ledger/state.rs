@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
-    assignment::{AssignmentDelta, AssignmentSet},
+    assignment::{Assignment, AssignmentDelta, AssignmentSet},
     id::{InstanceId, ReportStreamId},
     instance::Report,
     plan::Record,
@@ -26,6 +26,8 @@ pub(super) struct State {
     pub reports: BTreeMap<u64, Report>,
     /// The number last given out.
     pub last_seq: u64,
+    /// The last number that the controller said it has.
+    pub acknowledged: u64,
     /// How many were dropped for lack of room.
     pub dropped: u64,
     /// The last number of each instance among `reports`.
@@ -42,6 +44,7 @@ impl State {
             records: BTreeMap::new(),
             reports: BTreeMap::new(),
             last_seq: 0,
+            acknowledged: 0,
             dropped: 0,
             latest: BTreeMap::new(),
         }
@@ -57,6 +60,7 @@ impl State {
             Entry::Replaced(complete) => {
                 self.complete_received = true;
                 self.assignments = Arc::new(complete.clone());
+                self.meet(complete.assignments.values());
             }
             Entry::Changed { base_revision, revision, upserts, removals } => {
                 let delta = AssignmentDelta {
@@ -67,8 +71,15 @@ impl State {
                 };
                 // It fitted when it was written.
                 let _ = Arc::make_mut(&mut self.assignments).apply(&delta);
+                self.meet(upserts);
             }
             Entry::Acknowledged(seq) => self.acknowledge(*seq),
+            Entry::Restated { acknowledged, reports } => {
+                self.acknowledged = *acknowledged;
+                for report in reports {
+                    self.report(report.clone());
+                }
+            }
             Entry::Committed { records, reports } => {
                 for (instance_id, record) in records {
                     match record {
@@ -80,6 +91,14 @@ impl State {
                     self.report(report.clone());
                 }
             }
+        }
+    }
+
+    /// Begins a record of each instance that is new here. With the assignment on disk
+    /// goes what it said of restarts when it came, and that cannot be found out later.
+    fn meet<'a>(&mut self, assignments: impl IntoIterator<Item = &'a Assignment>) {
+        for assignment in assignments {
+            self.records.entry(assignment.instance_id).or_insert_with(|| Record::of(assignment));
         }
     }
 
@@ -98,6 +117,7 @@ impl State {
     }
 
     fn acknowledge(&mut self, seq: u64) {
+        self.acknowledged = self.acknowledged.max(seq);
         if seq <= self.last_seq {
             self.reports = self.reports.split_off(&seq.saturating_add(1));
             self.latest.retain(|_, last| *last > seq);

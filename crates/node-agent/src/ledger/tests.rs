@@ -6,7 +6,7 @@ use domain::{
     assignment::Assignment,
     deployment::InstanceSpec,
     id::DeploymentId,
-    instance::{Cause, Desired, InstanceStatus},
+    instance::{Cause, Desired, InstanceStatus, Phase},
 };
 use futures_util::{FutureExt as _, future::join_all};
 use uuid::Uuid;
@@ -93,7 +93,7 @@ async fn what_was_answered_is_there_after_it_is_opened_again() {
     let again = Ledger::open(dir.path(), key()).unwrap();
     assert_eq!(state(&again), before);
     assert_eq!((again.assignments().revision, again.complete_received()), (2, true));
-    assert_eq!(again.records().keys().copied().collect::<Vec<_>>(), [id(2)]);
+    assert_eq!(again.records().keys().copied().collect::<Vec<_>>(), [id(1), id(2)]);
     assert_eq!(seqs(&again), [2, 3]);
     assert_eq!(*again.reports_changed().borrow(), 3);
 }
@@ -373,4 +373,41 @@ async fn commits_that_come_together_share_the_disk() {
     assert!(commits.await.iter().all(Result::is_ok));
     assert!(disk.syncs.load(Ordering::Relaxed) <= 4);
     assert_eq!(ledger.records().len(), 500);
+}
+
+#[tokio::test]
+async fn an_instance_is_remembered_from_its_first_assignment_with_the_restarts_it_had_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    let asked = |generation| Assignment { restart_generation: generation, ..assignment(1) };
+    let with = |revision, a: Assignment| AssignmentSet { revision, assignments: [(id(1), a)].into() };
+    let _ = ledger.assignments_replace(with(1, asked(3))).await.unwrap();
+    let _ = ledger.assignments_apply(with(1, asked(3)).delta_to(&with(2, asked(4)))).await.unwrap();
+    assert_eq!(ledger.record(id(1)).unwrap().status.restart_generation, 3);
+    ledger.close().await;
+    let again = Ledger::open(dir.path(), key()).unwrap();
+    assert_eq!(again.record(id(1)).unwrap().status.restart_generation, 3, "4 is still to be carried out");
+}
+
+#[tokio::test]
+async fn a_controller_that_went_back_is_told_anew_how_things_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    let mut runs = Record::new(id(1));
+    runs.status.progress.phase = Phase::Running;
+    let change = RecordChange { instance_id: id(1), record: Some(runs.clone()) };
+    ledger.commit(vec![change, remember(2)], vec![transition(1, "a"), transition(1, "b")]).await.unwrap();
+    ledger.resume(0).await.unwrap();
+    assert_eq!(seqs(&ledger), [1, 2], "it has nothing yet, and had nothing before");
+    ledger.resume(2).await.unwrap();
+    assert_eq!(seqs(&ledger), Vec::<u64>::new());
+    ledger.resume(1).await.unwrap();
+    let told = ledger.reports_after(1, 10);
+    assert_eq!(told.iter().map(|r| (r.seq, r.instance_id)).collect::<Vec<_>>(), [(3, id(1))]);
+    assert_eq!(told[0].status, runs.status);
+    ledger.resume(1).await.unwrap();
+    assert_eq!(seqs(&ledger), [3], "once");
+    let before = state(&ledger);
+    ledger.close().await;
+    assert_eq!(state(&Ledger::open(dir.path(), key()).unwrap()), before);
 }

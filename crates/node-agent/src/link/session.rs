@@ -201,7 +201,7 @@ impl Session<'_> {
         self.start_tasks(settings);
         self.shared.state.send_replace(LinkState::Up { session_epoch: welcome.session_epoch });
         tracing::info!(controller = self.identity.controller(), "session with the controller");
-        self.acknowledge(welcome.acknowledged_seq).await?;
+        self.resume(welcome.acknowledged_seq).await?;
 
         let silence = self.shared.timing.silence;
         let mut identities = self.shared.identity.clone();
@@ -290,7 +290,9 @@ impl Session<'_> {
         Ok(None)
     }
 
-    async fn acknowledge(&mut self, seq: u64) -> Result<(), SessionEnd> {
+    /// Takes note of what the controller has, as the session begins: that may be less
+    /// than it had before, or more than this ledger knows.
+    async fn resume(&mut self, seq: u64) -> Result<(), SessionEnd> {
         let last = *self.shared.ledger.reports_changed().borrow();
         if seq > last {
             tracing::warn!(
@@ -299,6 +301,11 @@ impl Session<'_> {
                 "the controller has reports that this ledger has lost; those that wait are numbered anew"
             );
         }
+        self.shared.ledger.resume(seq).await?;
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self, seq: u64) -> Result<(), SessionEnd> {
         self.shared.ledger.acknowledge(seq).await?;
         self.acknowledged.send_if_modified(|held| {
             let more = seq > *held;

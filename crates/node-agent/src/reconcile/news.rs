@@ -174,8 +174,10 @@ impl Reconciler<'_> {
             let wish = Wish::of(wanted.assignments.get(id), self.complete);
             let runs = matches!(wish, Some(Wish::Run(_)));
             let is_ready = self.engine.is_ready();
+            let record = self.parts.ledger.record(*id).unwrap_or_else(|| Record::new(*id));
+            let known = record.clone();
             let entry = self.entries.entry(*id).or_insert_with(|| {
-                let mut entry = Entry::new(Record::new(*id));
+                let mut entry = Entry::new(known);
                 // It is new, and the full look knew of no container of it. If that is
                 // wrong, the engine refuses the second one, and the first is taken (I2).
                 if runs && is_ready {
@@ -183,6 +185,10 @@ impl Reconciler<'_> {
                 }
                 entry
             });
+            // It was met before as a container of nobody's.
+            if entry.record.is_new() {
+                entry.record = record;
+            }
             if let Some(busy) = entry.busy.as_ref().filter(|_| !runs)
                 && matches!(busy.step, Step::Pull | Step::CheckImage)
             {

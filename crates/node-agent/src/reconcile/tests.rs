@@ -565,6 +565,29 @@ async fn a_container_nobody_wants_is_removed_only_after_a_complete_set_came() {
 }
 
 #[tokio::test]
+async fn an_agent_that_lost_its_ledger_restarts_nothing() {
+    let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
+    let first = tempfile::tempdir().unwrap();
+    let asked = |generation| Assignment { restart_generation: generation, ..assignment(1) };
+    let agent = Agent::start(first.path(), &engine).await;
+    agent.assign([asked(2)]).await;
+    agent.healthy(1).await;
+    agent.stop().await;
+    let before = engine.container(id(1));
+    let agent = Agent::start(dir.path(), &engine).await;
+    looked_anew(&agent, &engine).await;
+    agent.assign([asked(2)]).await;
+    agent.healthy(1).await;
+    assert_eq!(engine.container(id(1)), before, "I10");
+    assert_eq!(agent.last(1).unwrap().status.restart_generation, 2);
+    agent.assign([asked(3)]).await;
+    until("it is restarted", || agent.last(1).unwrap().status.restart_generation == 3).await;
+    agent.healthy_since(1, 2).await;
+    assert_eq!(engine.count(Call::Start, None), 2);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_long_gone_is_not_reported_again_because_the_engine_remembers_it() {
     let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
     let agent = Agent::start(dir.path(), &engine).await;

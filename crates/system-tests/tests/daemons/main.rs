@@ -1,4 +1,4 @@
-//! The controller as an operator meets it: started, stopped, killed, misconfigured.
+//! The daemons as an operator meets them: started, stopped, killed, misconfigured.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails where it stands"
 )]
 
+mod agent;
 mod database;
 mod input;
 mod life;

@@ -1,6 +1,6 @@
 //! One side is away for a while, and the other goes on.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::ensure;
 use chrono::{DateTime, Utc};
@@ -122,4 +122,70 @@ async fn what_happens_while_an_agent_is_away_is_mended_and_told_when_it_is_back(
     .await;
     assert_eq!(host.running(quiet).unwrap(), untouched);
     fleet.nothing_is_doubled(&[killed, removed, quiet]);
+}
+
+/// Puts an agent's files aside, or back.
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_disk_went_back_in_time_or_was_lost_restarts_nothing_and_is_heard() {
+    let mut fleet = Fleet::of(1).await;
+    let app = fleet.runs("app", &Spec::new("app")).await;
+    let id = app.instances[0].id;
+    let host = fleet.bed.host(1).clone();
+    let files = fleet.agents[0].data_dir().to_owned();
+    let older = fleet.scratch.path().join("older");
+    copy(&files, &older);
+    let restart = fleet.api.ask(id, "restart").await;
+    fleet.api.succeeds(restart).await;
+    let later = fleet.runs("later", &Spec::new("later")).await.instances.remove(0).id;
+
+    for lost in [false, true] {
+        let before = fleet.containers().unwrap();
+        let attempt = fleet.api.instance(id).await.unwrap().attempt;
+        fleet.agents[0].kill();
+        if lost {
+            std::fs::remove_dir_all(files.join("ledger")).unwrap();
+        } else {
+            copy(&older, &files);
+        }
+        let since = Utc::now();
+        fleet.agents[0].start();
+        until("the node is back", seconds(30), async || {
+            let node = fleet.api.node("h1").await?;
+            ensure!(node.state == "ready" && node.last_seen_at > Some(since), "{node:?}");
+            Ok(())
+        })
+        .await;
+        stays("nothing is restarted", seconds(3), async || {
+            let now = fleet.containers()?;
+            ensure!(now == before, "{now:?}, and before: {before:?}");
+            Ok(())
+        })
+        .await;
+        fleet.nothing_is_doubled(&[id, later]);
+
+        // What it says from now on is news, and not taken for old.
+        let (killed, at) = kill(&host, id);
+        runs_again(&host, &killed).await;
+        until("the controller hears of it", seconds(20), async || {
+            let events = fleet.api.events(&format!("instance={id}")).await?;
+            let exits =
+                events.iter().filter(|e| e.kind == "instance_exited" && e.at > at - Duration::from_secs(2));
+            ensure!(exits.count() == 1, "{events:#?}");
+            let instance = fleet.api.instance(id).await?;
+            ensure!(instance.attempt > attempt && instance.state == "running", "{instance:?}");
+            Ok(())
+        })
+        .await;
+    }
+    for name in ["app", "later"] {
+        let operation = fleet.api.delete(name).await;
+        fleet.api.succeeds(operation).await;
+    }
+    fleet.is_clean();
 }

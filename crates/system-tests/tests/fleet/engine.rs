@@ -28,8 +28,13 @@ async fn an_engine_that_was_killed_leaves_its_instances_as_last_seen_and_they_ru
     let host = fleet.bed.host(1).clone();
 
     host.engine_kill();
-    let node = fleet.api.node_is("h1", "engine_unreachable").await;
-    assert_eq!(node.facts.engine_version, None, "unknown, not what it was");
+    fleet.api.node_is("h1", "engine_unreachable").await;
+    until("the engine's facts are unknown, and not what they were", seconds(10), async || {
+        let facts = fleet.api.node("h1").await?.facts;
+        ensure!(facts.engine_version.is_none(), "{facts:?}");
+        Ok(())
+    })
+    .await;
     let waits = fleet.api.deploy(&Spec::new("waits")).await;
     stays("nothing is concluded from its silence", seconds(5), async || {
         is_stale(&fleet.api.deployment("app").await?)?;
@@ -46,8 +51,13 @@ async fn an_engine_that_was_killed_leaves_its_instances_as_last_seen_and_they_ru
     both_sides_are_killed(&mut fleet).await;
 
     host.engine_start();
-    let node = fleet.api.node_is("h1", "ready").await;
-    assert!(node.facts.engine_version.is_some());
+    fleet.api.node_is("h1", "ready").await;
+    until("the engine's facts are known again", seconds(10), async || {
+        let facts = fleet.api.node("h1").await?.facts;
+        ensure!(facts.engine_version.is_some(), "{facts:?}");
+        Ok(())
+    })
+    .await;
     fleet.api.succeeds(waits).await;
     let waits = fleet.api.delete("waits").await;
     fleet.api.succeeds(waits).await;

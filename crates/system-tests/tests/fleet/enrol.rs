@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use system_tests::{
     agent::Agent,
     client::Api,
+    controller::ADMIN,
     fleet::Fleet,
+    spec::Spec,
     views::{Node, Page},
     wait::{seconds, until},
 };
@@ -86,7 +88,7 @@ fn has_its_facts(node: &Node, fleet: &Fleet) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_agents_with_one_identity_do_no_harm_and_the_node_stays() {
     let mut fleet = Fleet::of(1).await;
-    let web = fleet.runs("web", &system_tests::spec::Spec::web("web")).await;
+    let web = fleet.runs("web", &Spec::web("web")).await;
     let before = fleet.containers().unwrap();
 
     // With the very same files, the second one does not even begin.
@@ -123,16 +125,85 @@ async fn two_agents_with_one_identity_do_no_harm_and_the_node_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_is_asked_to_stop_leaves_its_containers_alone() {
+async fn a_daemon_that_is_asked_to_stop_says_so_to_whom_it_concerns_and_leaves_containers_alone() {
     let mut fleet = Fleet::of(1).await;
-    fleet.runs("web", &system_tests::spec::Spec::web("web")).await;
+    let web = fleet.runs("web", &Spec::web("web")).await;
     let before = fleet.containers().unwrap();
+
+    let mut reader = fleet.api.follow(web.instances[0].id, 10).await.unwrap();
+    assert_eq!(fleet.controller.stop(seconds(20)).await.code(), Some(0));
+    let last = reader.next(seconds(10)).await.unwrap().unwrap();
+    assert!(last.name == "error" && last.data["message"].is_string(), "{last:?}");
+    let first = fleet.agents[0].process_mut();
+    until("the agent was told", seconds(10), async || {
+        ensure!(first.log().contains("about to stop"), "not yet");
+        first.check()
+    })
+    .await;
+    fleet.controller.start().await;
+    let restart = fleet.api.ask(web.instances[0].id, "stop").await;
+    fleet.api.succeeds(restart).await;
+    let start = fleet.api.ask(web.instances[0].id, "start").await;
+    fleet.api.succeeds(start).await;
+
+    let started = fleet.containers().unwrap();
+    assert_eq!(started[0].1.id, before[0].1.id);
     assert_eq!(fleet.agents[0].stop(seconds(15)).await.code(), Some(0));
-    assert_eq!(fleet.containers().unwrap(), before);
     fleet.api.node_is("h1", "unreachable").await;
+    assert_eq!(fleet.containers().unwrap(), started);
     fleet.agents[0].start();
     fleet.all_ready().await;
-    assert_eq!(fleet.containers().unwrap(), before);
+    assert_eq!(fleet.containers().unwrap(), started);
     let web = fleet.api.deployment("web").await.unwrap();
-    assert_eq!((web.state.as_str(), web.instances[0].attempt), ("running", 1));
+    assert_eq!((web.state.as_str(), web.instances[0].attempt), ("running", 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_in_a_log_however_much_is_logged_nor_in_clear_on_a_nodes_disk() {
+    let mut fleet = Fleet::of(1).await;
+    fleet.agents[0].kill();
+    fleet.agents[0].log_filter("trace");
+    fleet.agents[0].start();
+    fleet.controller.kill();
+    fleet.controller.set("A67_LOG", "trace");
+    fleet.controller.start().await;
+    fleet.all_ready().await;
+
+    let api = fleet.api.sign_in(ADMIN.0, ADMIN.1).await.unwrap();
+    let token = fleet.enrolment_token(&json!({})).await;
+    let second = Agent::named("second", fleet.bed.host(1), fleet.scratch.path());
+    second.enrol(fleet.controller.agent_url(), &token).await;
+    let secret = "h0rse-battery-staple";
+    let spec = Spec::new("app").set("env", json!({"PASSWORD": secret}));
+    fleet.runs("app", &spec).await;
+    let _ = api.post("/deployments", &spec.json()).await.unwrap().problem(409);
+    let events = fleet.api.send(reqwest::Method::GET, "/events?limit=500", None).await.unwrap();
+    assert!(!events.body.to_string().contains(secret));
+
+    let master = std::fs::read_to_string(fleet.controller.data_dir().join("master.key")).unwrap();
+    let bearer = api.token().unwrap().to_owned();
+    let enrolment = token.trim_start_matches("a67e_").split_once('.').unwrap().0.to_owned();
+    fleet.agents[0].kill();
+    fleet.controller.kill();
+    for (what, text) in [
+        ("an environment variable", secret),
+        ("a password", ADMIN.1),
+        ("an access token", &bearer),
+        ("an enrolment token", &enrolment),
+        ("the master key", master.trim()),
+    ] {
+        let mut places =
+            vec![fleet.scratch.path().join("controller.log"), fleet.agents[0].log_path().to_owned()];
+        places.push(fleet.agents[0].data_dir().to_owned());
+        for place in places {
+            let found =
+                std::process::Command::new("grep").args(["-rlaF", text]).arg(&place).output().unwrap();
+            assert_eq!(
+                found.status.code(),
+                Some(1),
+                "{what} is in {}",
+                String::from_utf8_lossy(&found.stdout)
+            );
+        }
+    }
 }
