@@ -9,6 +9,7 @@ use system_tests::{
     fleet::Fleet,
     spec::Spec,
     testbed::Host,
+    views::Event,
     wait::{seconds, stays, until},
 };
 use uuid::Uuid;
@@ -33,7 +34,7 @@ async fn runs_again(host: &Host, killed: &Container) -> Container {
 }
 
 /// Both kinds of times of an event are right.
-fn happened(event: &system_tests::views::Event, at: DateTime<Utc>, learnt_after: DateTime<Utc>) {
+fn happened(event: &Event, at: DateTime<Utc>, learnt_after: DateTime<Utc>) {
     assert!((event.at - at).num_milliseconds().abs() < 2000, "at {at}: {event:?}");
     assert!(event.recorded_at >= learnt_after, "after {learnt_after}: {event:?}");
 }
@@ -131,58 +132,59 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
+/// An agent with other files than it had restarts nothing, and what it says from
+/// then on is news and not taken for old.
+async fn goes_on(fleet: &mut Fleet, id: Uuid, change_files: impl FnOnce(&Path)) {
+    let host = fleet.bed.host(1).clone();
+    let before = fleet.containers().unwrap();
+    let attempt = fleet.api.instance(id).await.unwrap().attempt;
+    fleet.agents[0].kill();
+    change_files(fleet.agents[0].data_dir());
+    let since = Utc::now();
+    fleet.agents[0].start();
+    until("the node is back", seconds(30), async || {
+        let node = fleet.api.node("h1").await?;
+        ensure!(node.state == "ready" && node.last_seen_at > Some(since), "{node:?}");
+        Ok(())
+    })
+    .await;
+    stays("nothing is restarted", seconds(3), async || {
+        let now = fleet.containers()?;
+        ensure!(now == before, "{now:?}, and before: {before:?}");
+        Ok(())
+    })
+    .await;
+
+    let (killed, at) = kill(&host, id);
+    runs_again(&host, &killed).await;
+    until("the controller hears of it", seconds(20), async || {
+        let events = fleet.api.events(&format!("instance={id}")).await?;
+        let recent = |e: &&Event| e.kind == "instance_exited" && (e.at - at).num_seconds().abs() < 2;
+        ensure!(events.iter().filter(recent).count() == 1, "{events:#?}");
+        let instance = fleet.api.instance(id).await?;
+        ensure!(instance.attempt > attempt && instance.state == "running", "at {at}: {instance:?}");
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_whose_disk_went_back_in_time_or_was_lost_restarts_nothing_and_is_heard() {
+async fn an_agent_whose_files_went_back_in_time_or_were_lost_restarts_nothing_and_is_heard() {
     let mut fleet = Fleet::of(1).await;
     let app = fleet.runs("app", &Spec::new("app")).await;
     let id = app.instances[0].id;
     let host = fleet.bed.host(1).clone();
-    let files = fleet.agents[0].data_dir().to_owned();
     let older = fleet.scratch.path().join("older");
-    copy(&files, &older);
+    copy(fleet.agents[0].data_dir(), &older);
+    let (killed, _) = kill(&host, id);
+    runs_again(&host, &killed).await;
+    let later = fleet.runs("later", &Spec::new("later")).await.instances.remove(0).id;
+    goes_on(&mut fleet, id, |files| copy(&older, files)).await;
+
     let restart = fleet.api.ask(id, "restart").await;
     fleet.api.succeeds(restart).await;
-    let later = fleet.runs("later", &Spec::new("later")).await.instances.remove(0).id;
-
-    for lost in [false, true] {
-        let before = fleet.containers().unwrap();
-        let attempt = fleet.api.instance(id).await.unwrap().attempt;
-        fleet.agents[0].kill();
-        if lost {
-            std::fs::remove_dir_all(files.join("ledger")).unwrap();
-        } else {
-            copy(&older, &files);
-        }
-        let since = Utc::now();
-        fleet.agents[0].start();
-        until("the node is back", seconds(30), async || {
-            let node = fleet.api.node("h1").await?;
-            ensure!(node.state == "ready" && node.last_seen_at > Some(since), "{node:?}");
-            Ok(())
-        })
-        .await;
-        stays("nothing is restarted", seconds(3), async || {
-            let now = fleet.containers()?;
-            ensure!(now == before, "{now:?}, and before: {before:?}");
-            Ok(())
-        })
-        .await;
-        fleet.nothing_is_doubled(&[id, later]);
-
-        // What it says from now on is news, and not taken for old.
-        let (killed, at) = kill(&host, id);
-        runs_again(&host, &killed).await;
-        until("the controller hears of it", seconds(20), async || {
-            let events = fleet.api.events(&format!("instance={id}")).await?;
-            let exits =
-                events.iter().filter(|e| e.kind == "instance_exited" && e.at > at - Duration::from_secs(2));
-            ensure!(exits.count() == 1, "{events:#?}");
-            let instance = fleet.api.instance(id).await?;
-            ensure!(instance.attempt > attempt && instance.state == "running", "{instance:?}");
-            Ok(())
-        })
-        .await;
-    }
+    goes_on(&mut fleet, id, |files| std::fs::remove_dir_all(files.join("ledger")).unwrap()).await;
+    fleet.nothing_is_doubled(&[id, later]);
     for name in ["app", "later"] {
         let operation = fleet.api.delete(name).await;
         fleet.api.succeeds(operation).await;
