@@ -190,8 +190,8 @@ pub enum Wish<'a> {
 
 impl<'a> Wish<'a> {
     /// Reads it from the assignments. `None` when nothing may be concluded: there
-    /// is no assignment, and no complete set of them has ever come
-    /// (`complete_received`), so the agent may simply not have been told yet.
+    /// is no assignment, and no complete set of them has come since the agent started
+    /// (`complete_received`), so it may simply not have been told yet.
     #[must_use]
     pub fn of(assignment: Option<&'a Assignment>, complete_received: bool) -> Option<Self> {
         match assignment {

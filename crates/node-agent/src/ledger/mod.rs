@@ -28,7 +28,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use daemon::seal::{SealError, SealingKey};
@@ -65,6 +68,8 @@ struct Shared {
     /// Guards the state as it is on disk. Only the owner writes, and never while
     /// it waits for the disk.
     state: RwLock<State>,
+    /// Not on disk: files that went back in time would speak of a set that is too old.
+    complete_received: AtomicBool,
     assignments_changed: watch::Sender<u64>,
     reports_changed: watch::Sender<u64>,
 }
@@ -148,6 +153,7 @@ impl Ledger {
         let shared = Arc::new(Shared {
             assignments_changed: watch::Sender::new(state.assignments.revision),
             reports_changed: watch::Sender::new(state.last_seq),
+            complete_received: AtomicBool::new(false),
             state: RwLock::new(state),
         });
         let owner = Owner::new(disk, shared.clone(), queue);
@@ -166,11 +172,11 @@ impl Ledger {
         self.shared.read().assignments.clone()
     }
 
-    /// Whether a complete set has ever come. Before that, a container without an
-    /// assignment is not known to be unwanted.
+    /// Whether a complete set has come since this was opened. Before that, a container
+    /// without an assignment is not known to be unwanted: what is on disk may be old.
     #[must_use]
     pub fn complete_received(&self) -> bool {
-        self.shared.read().complete_received
+        self.shared.complete_received.load(Ordering::Acquire)
     }
 
     /// The revision of the assignments, and a wake-up whenever they change.

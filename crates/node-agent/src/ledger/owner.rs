@@ -1,6 +1,6 @@
 //! The thread that owns the files.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use chrono::Utc;
 use domain::{
@@ -126,7 +126,7 @@ impl Owner {
         let state = self.shared.read();
         Batch {
             assignments: state.assignments.clone(),
-            complete_received: state.complete_received,
+            complete_received: self.shared.complete_received.load(Ordering::Acquire),
             last_seq: state.last_seq,
             entries: Vec::new(),
             pending: Vec::new(),
@@ -203,6 +203,9 @@ impl Owner {
         }
         let changed = !Arc::ptr_eq(&assignments, &state.assignments);
         let (revision, seq) = (state.assignments.revision, state.last_seq);
+        if entries.iter().any(|entry| matches!(entry, Entry::Replaced(_))) {
+            self.shared.complete_received.store(true, Ordering::Release);
+        }
         // Whoever is woken must find the new state.
         drop(state);
         if changed {

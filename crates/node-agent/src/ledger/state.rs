@@ -19,7 +19,6 @@ pub(super) struct State {
     pub stream: ReportStreamId,
     #[serde(with = "shared")]
     pub assignments: Arc<AssignmentSet>,
-    pub complete_received: bool,
     pub records: BTreeMap<InstanceId, Record>,
     /// Those that are not acknowledged, by number.
     #[serde(with = "listed")]
@@ -40,7 +39,6 @@ impl State {
         Self {
             stream,
             assignments: Arc::default(),
-            complete_received: false,
             records: BTreeMap::new(),
             reports: BTreeMap::new(),
             last_seq: 0,
@@ -58,7 +56,6 @@ impl State {
     pub(super) fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Replaced(complete) => {
-                self.complete_received = true;
                 self.assignments = Arc::new(complete.clone());
                 self.meet(complete.assignments.values());
             }

@@ -92,20 +92,25 @@ async fn what_was_answered_is_there_after_it_is_opened_again() {
     assert!(matches!(ledger.commit(vec![remember(1)], vec![]).await, Err(LedgerError::Closed)));
     let again = Ledger::open(dir.path(), key()).unwrap();
     assert_eq!(state(&again), before);
-    assert_eq!((again.assignments().revision, again.complete_received()), (2, true));
+    assert_eq!((again.assignments().revision, again.complete_received()), (2, false));
     assert_eq!(again.records().keys().copied().collect::<Vec<_>>(), [id(1), id(2)]);
     assert_eq!(seqs(&again), [2, 3]);
     assert_eq!(*again.reports_changed().borrow(), 3);
 }
 
 #[tokio::test]
-async fn the_first_complete_set_counts_even_when_it_is_empty() {
+async fn the_first_complete_set_since_it_was_opened_counts_even_when_it_says_nothing_new() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(dir.path(), key()).unwrap();
-    assert_eq!(ledger.assignments_replace(AssignmentSet::default()).await.unwrap(), Applied::Stale);
-    assert!(ledger.complete_received());
-    ledger.close().await;
-    assert!(Ledger::open(dir.path(), key()).unwrap().complete_received());
+    for expected in [Applied::Yes, Applied::Stale] {
+        let ledger = Ledger::open(dir.path(), key()).unwrap();
+        assert!(!ledger.complete_received(), "what is on disk may be old");
+        let mut changed = ledger.assignments_changed();
+        assert_eq!(ledger.assignments_replace(set(1, [1])).await.unwrap(), expected);
+        assert!(ledger.complete_received());
+        assert!(changed.has_changed().unwrap(), "whoever waits for it is woken");
+        changed.mark_unchanged();
+        ledger.close().await;
+    }
 }
 
 #[tokio::test]
