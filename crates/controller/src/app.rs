@@ -8,18 +8,25 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use daemon::{Supervisor, shutdown::Signals};
+use daemon::{Supervisor, seal::SealingKey, shutdown::Signals};
 use store::{Store, StoreError, StoreSettings};
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::password::Hasher,
+    auth::{
+        oauth::{Providers, github::Github},
+        password::Hasher,
+    },
     config::Config,
     grpc, http, pki,
     pki::PkiError,
     postgres::{self, Access, Embedded, EmbeddedError, EmbeddedSettings},
-    service::{OperationNews, Services, identity::Identity},
+    service::{
+        OperationNews, Services,
+        audit::Strangers,
+        identity::{Identity, cache::Callers, keys::Keys, limits::Floods},
+    },
     tasks,
     vault::{self, VaultError},
 };
@@ -96,8 +103,15 @@ fn open_store(config: &Config, url: &str) -> Result<Store, AppError> {
 }
 
 /// Waits for a database that is starting: a compose file or a service manager may
-/// start both at once. Applies the migrations.
-async fn migrate(store: &Store) -> Result<usize, AppError> {
+/// start both at once. Applies the migrations, and makes sure that what is done from
+/// here on has a month of the audit log to be written to.
+async fn migrate(config: &Config, store: &Store) -> Result<usize, AppError> {
+    let applied = migrate_when_there(store).await?;
+    store.audit_partitions_maintain(chrono::Utc::now(), config.settings().audit_retention).await?;
+    Ok(applied)
+}
+
+async fn migrate_when_there(store: &Store) -> Result<usize, AppError> {
     let mut backoff = daemon::Backoff::new(Duration::from_millis(200), Duration::from_secs(3));
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
@@ -117,22 +131,36 @@ async fn migrate(store: &Store) -> Result<usize, AppError> {
 /// # Errors
 /// When the vault does not open.
 pub async fn build(config: &Config, store: Store, supervisor: Supervisor) -> Result<Arc<Services>, AppError> {
-    let vault::Opened { fleet_id, ca, keys } = vault::open(config, &store).await?;
-    let passwords = Hasher::new(config.bcrypt_cost, supervisor.runtime().clone())
-        .map_err(|e| AppError::Start(e.into()))?;
+    let vault::Opened { fleet_id, ca, cookies, flows, keys, signing } = vault::open(config, &store).await?;
+    let passwords = Hasher::new(config.bcrypt_cost).map_err(|e| AppError::Start(e.into()))?;
+    let callers = Callers::new(store.revocations().clone());
+    let providers = providers(config, flows)?;
+    let settings = config.settings();
     Ok(Arc::new(Services {
+        floods: Floods::new(&settings),
         store,
-        identity: Identity { passwords, keys },
+        identity: Identity { passwords, keys: Keys::new(keys, signing), callers },
         ca: Arc::new(ca),
+        providers,
+        cookies,
         fleet_id,
         sessions: crate::fleet::Sessions::default(),
         heartbeats: crate::fleet::Heartbeats::default(),
         streams: crate::fleet::Streams::default(),
         operations: OperationNews::default(),
+        strangers: Strangers::default(),
         stopping: CancellationToken::new(),
         supervisor,
-        settings: config.settings(),
+        settings,
     }))
+}
+
+fn providers(config: &Config, flows: SealingKey) -> Result<Providers, AppError> {
+    let start = |e: Box<dyn std::error::Error + Send + Sync>| AppError::Start(e);
+    let github = config.github().map_err(|e| start(e.into()))?;
+    let github = github.map(Github::new).transpose().map_err(|e| start(e.into()))?;
+    let public_url = config.public_address().map_err(|e| start(e.into()))?;
+    Ok(Providers::new(public_url, github, flows))
 }
 
 /// Runs `act` with services on the database, which is started for the moment if
@@ -149,7 +177,7 @@ pub async fn with_services<T>(config: &Config, act: impl AsyncFnOnce(&Services) 
     let url = config.database_url.as_ref().map(|url| url.to_string());
     let store = open_store(config, url.as_deref().or(access.as_ref().map(Access::url)).unwrap_or_default())?;
     let result = async {
-        migrate(&store).await?;
+        migrate(config, &store).await?;
         let services = build(config, store.clone(), Supervisor::new(Handle::current())).await?;
         Ok(act(&services).await)
     }
@@ -195,7 +223,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
 }
 
 async fn prepare(config: &Config, store: Store, supervisor: Supervisor) -> Result<Arc<Services>, AppError> {
-    let applied = migrate(&store).await?;
+    let applied = migrate(config, &store).await?;
     tracing::info!(applied, "the database is at this version's schema");
     let services = build(config, store, supervisor).await?;
     // The first reading must find its partition.
@@ -220,6 +248,7 @@ async fn run(
         }
     };
     tasks::start(&services);
+    services.first_admin_announce(std::io::stdout()).await;
     let grace = Duration::from_secs(config.shutdown_grace_seconds);
     let tls = pki::server_config(services.ca.clone())?;
     let incoming = pki::incoming(grpc_listener, tls, &grpc_supervisor);

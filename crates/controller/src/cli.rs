@@ -37,10 +37,22 @@ pub enum Command {
 pub enum Admin {
     /// Makes an account. Prints the password it made up, unless one is given.
     Create(AdminCreate),
+    /// Gives an account another password and ends its sessions. Prints the password it made up, unless one is given.
+    ResetPassword(AdminResetPassword),
     /// Makes an API token for an account, and prints it.
     ApiToken(AdminApiToken),
     /// Makes an enrolment token, and prints it.
     EnrolmentToken(AdminEnrolmentToken),
+    /// Makes a new key for signing access tokens, and prints its id. Nobody is signed out.
+    RotateSigningKey(AdminRotateSigningKey),
+}
+
+/// A new signing key.
+#[derive(Args)]
+pub struct AdminRotateSigningKey {
+    /// For how long tokens signed with older keys stay good; without it, as long as they can last. 0 ends them at once: clients must refresh.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=8_784))]
+    pub overlap_hours: Option<u64>,
 }
 
 /// A new account.
@@ -49,9 +61,20 @@ pub struct AdminCreate {
     /// What to sign in with.
     #[arg(long)]
     pub name: String,
-    /// admin, operator or viewer.
+    /// admin, operator, viewer or none.
     #[arg(long, default_value = "admin")]
     pub role: String,
+    /// Reads the password from the first line of standard input.
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+/// Another password.
+#[derive(Args)]
+pub struct AdminResetPassword {
+    /// Whose.
+    #[arg(long)]
+    pub account: String,
     /// Reads the password from the first line of standard input.
     #[arg(long)]
     pub password_stdin: bool,
@@ -66,6 +89,9 @@ pub struct AdminApiToken {
     /// What it is for.
     #[arg(long)]
     pub name: String,
+    /// A permission that it has, such as deployments:read; again for more. Without one it has all of its account's.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
     /// For how long; without it, for good.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3650))]
     pub expires_days: Option<u64>,
@@ -149,6 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn an_api_token_has_all_scopes_unless_some_are_named() {
+        let Ok(Admin::ApiToken(token)) = admin("admin api-token --account root --name ci") else { panic!() };
+        assert_eq!(token.scopes, [""; 0]);
+        let line = "admin api-token --account root --name ci --scope *:read --scope deployments:write";
+        let Ok(Admin::ApiToken(token)) = admin(line) else { panic!() };
+        assert_eq!(token.scopes, ["*:read", "deployments:write"]);
+    }
+
+    #[test]
+    fn a_password_is_reset_to_one_that_is_made_up_unless_said_otherwise() {
+        let Ok(Admin::ResetPassword(reset)) = admin("admin reset-password --account eve") else { panic!() };
+        assert_eq!((&*reset.account, reset.password_stdin), ("eve", false));
+        let line = "admin reset-password --account eve --password-stdin";
+        let Ok(Admin::ResetPassword(reset)) = admin(line) else { panic!() };
+        assert!(reset.password_stdin);
+    }
+
+    #[test]
     fn an_enrolment_token_takes_labels_uses_and_minutes() {
         let line =
             "admin enrolment-token --label zone=east --label a= --label b=c=d --uses 3 --expires-minutes 5";
@@ -161,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rotated_key_overlaps_as_long_as_tokens_last_unless_said_otherwise() {
+        let overlap = |line| match admin(line) {
+            Ok(Admin::RotateSigningKey(rotate)) => rotate.overlap_hours,
+            _ => panic!("{line}"),
+        };
+        assert_eq!(overlap("admin rotate-signing-key"), None);
+        assert_eq!(overlap("admin rotate-signing-key --overlap-hours 0"), Some(0));
+        assert!(admin("admin rotate-signing-key --overlap-hours 8785").is_err());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "",
@@ -169,6 +224,9 @@ mod tests {
             "serve --unknown",
             "admin create",
             "admin create --name",
+            "admin reset-password",
+            "admin reset-password --account eve --password secret",
+            "admin api-token --account root --name ci --scope",
             "admin api-token --account root",
             "admin api-token --account root --name ci --expires-days 0",
             "admin api-token --account root --name ci --expires-days never",

@@ -3,9 +3,12 @@
 //!
 //! Holds secrets: no `Debug`, and nothing logs it.
 
+mod github;
+
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,11 +17,17 @@ use daemon::{
     config::{ConfigError, Source, load, process_environment},
     logging::LogFormat,
 };
-use domain::presence::PresenceSettings;
+use domain::{limit::Rate, presence::PresenceSettings};
+use ipnet::IpNet;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::service::{Settings, identity::Registration};
+pub use github::{GithubError, List};
+
+use crate::{
+    auth::role::Role,
+    service::{EdgeSettings, Settings, identity::account::Registration},
+};
 
 const DEFAULT_FILE: &str = "/etc/automator67/controller.toml";
 /// Names in the environment that belong to clients and scripts.
@@ -28,6 +37,8 @@ const AGENT_PREFIX: &str = "A67_AGENT_";
 const AGENT_URL: &str = "A67_AGENT_URL";
 /// How long a node's certificate is good; renewed at a third of it left.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+/// One more failed sign-in to an account, after the first ones in a row.
+const FAILURE_EACH: Duration = Duration::from_secs(30);
 
 /// Every key, with its default.
 #[derive(Deserialize)]
@@ -61,10 +72,52 @@ pub struct Config {
     pub postgres_user: Option<String>,
     /// Cost of password hashes, 4 to 16.
     pub bcrypt_cost: u32,
-    /// For how long a sign-in lasts.
+    /// For how long an access token is good.
     pub access_token_ttl_seconds: u64,
+    /// For how long a session lasts that is not refreshed.
+    pub session_ttl_seconds: u64,
     /// Who may register.
     pub registration: Registration,
+    /// For how long lines of the audit log are kept; whole months go.
+    pub audit_retention_days: u32,
+    /// Proxies in front, as networks separated by commas: what they say of whom they
+    /// forward for is believed.
+    pub trusted_proxies: String,
+    /// Other origins whose pages may call the API, separated by commas.
+    pub cors_origins: String,
+    /// Sign-ins, registrations and refreshes of one address in a minute; 0 for no limit.
+    pub sign_in_limit_per_address_per_minute: u32,
+    /// Failed sign-ins to one account in a row, with one more each 30 s; 0 for no limit.
+    pub sign_in_limit_failures_per_account: u32,
+    /// Requests of one address in a second, to each controller, with twice as many
+    /// at once; 0 for no limit.
+    pub request_limit_per_address_per_second: u32,
+    /// How long a client may take to send a request's head, and again its body.
+    pub client_timeout_seconds: u64,
+    /// How long a request may take to be answered, besides the time that it asks to wait.
+    pub request_timeout_seconds: u64,
+    /// Client id of an OAuth app at GitHub; with it people can sign in with GitHub.
+    pub github_client_id: Option<String>,
+    /// Its secret.
+    pub github_client_secret: Option<Zeroizing<String>>,
+    /// A file with the secret, instead.
+    pub github_client_secret_file: Option<PathBuf>,
+    /// Where GitHub is; a GitHub Enterprise Server's address.
+    pub github_url: String,
+    /// Where its API is; of an Enterprise Server `https://HOST/api/v3`.
+    pub github_api_url: String,
+    /// Organizations whose members are let in.
+    pub github_allowed_organizations: List,
+    /// Teams whose members are let in, as `organization/team-slug`.
+    pub github_allowed_teams: List,
+    /// People who are let in: logins, or ids where they are numbers.
+    pub github_allowed_users: List,
+    /// Role of new accounts; without it they have none on the fleet.
+    pub github_default_role: Option<Role>,
+    /// Roles of teams' members, as `organization/team-slug=role`; applied at each sign-in.
+    pub github_team_roles: List,
+    /// How long GitHub may take to answer one question.
+    pub github_timeout_seconds: u64,
     /// How often agents send heartbeats.
     pub heartbeat_period_ms: u64,
     /// Silence after which a node is unreachable.
@@ -93,7 +146,27 @@ impl Default for Config {
             postgres_user: None,
             bcrypt_cost: 12,
             access_token_ttl_seconds: 86_400,
+            session_ttl_seconds: 30 * 86_400,
             registration: Registration::Invite,
+            audit_retention_days: 365,
+            trusted_proxies: String::new(),
+            cors_origins: String::new(),
+            sign_in_limit_per_address_per_minute: 30,
+            sign_in_limit_failures_per_account: 10,
+            request_limit_per_address_per_second: 0,
+            client_timeout_seconds: 15,
+            request_timeout_seconds: 30,
+            github_client_id: None,
+            github_client_secret: None,
+            github_client_secret_file: None,
+            github_url: "https://github.com".into(),
+            github_api_url: "https://api.github.com".into(),
+            github_allowed_organizations: List::default(),
+            github_allowed_teams: List::default(),
+            github_allowed_users: List::default(),
+            github_default_role: None,
+            github_team_roles: List::default(),
+            github_timeout_seconds: 10,
             heartbeat_period_ms: 2000,
             node_unreachable_after_ms: 6000,
             metrics_period_seconds: 30,
@@ -165,6 +238,18 @@ impl Config {
             "must be 60 to 31536000",
         )?;
         require(
+            (self.access_token_ttl_seconds..=31_536_000).contains(&self.session_ttl_seconds),
+            "session_ttl_seconds",
+            "must be at least access_token_ttl_seconds and at most 31536000",
+        )?;
+        require(
+            (31..=3650).contains(&self.audit_retention_days),
+            "audit_retention_days",
+            "must be 31 to 3650",
+        )?;
+        self.check_edge()?;
+        self.check_github()?;
+        require(
             (1000..=60_000).contains(&self.heartbeat_period_ms),
             "heartbeat_period_ms",
             "must be 1000 to 60000",
@@ -191,6 +276,34 @@ impl Config {
             "master_key",
             "and master_key_file exclude each other",
         )
+    }
+
+    /// What stands between clients and the API.
+    fn check_edge(&self) -> Result<(), InvalidConfig> {
+        let require =
+            |fine: bool, key, allowed| if fine { Ok(()) } else { Err(InvalidConfig::Range { key, allowed }) };
+        require(
+            networks(&self.trusted_proxies).is_some(),
+            "trusted_proxies",
+            "must be networks or addresses, separated by commas, such as 10.0.0.0/8,::1",
+        )?;
+        require(
+            list(&self.cors_origins).all(is_origin),
+            "cors_origins",
+            "must be origins, separated by commas, such as https://ui.example.org",
+        )?;
+        let most = |value: u32| value <= 100_000;
+        let allowed = "must be 0 to 100000";
+        let key = "sign_in_limit_per_address_per_minute";
+        require(most(self.sign_in_limit_per_address_per_minute), key, allowed)?;
+        let key = "sign_in_limit_failures_per_account";
+        require(most(self.sign_in_limit_failures_per_account), key, allowed)?;
+        let key = "request_limit_per_address_per_second";
+        require(most(self.request_limit_per_address_per_second), key, allowed)?;
+        let seconds = |value: u64| (1..=600).contains(&value);
+        let allowed = "must be 1 to 600";
+        require(seconds(self.client_timeout_seconds), "client_timeout_seconds", allowed)?;
+        require(seconds(self.request_timeout_seconds), "request_timeout_seconds", allowed)
     }
 
     /// The master key's file.
@@ -221,12 +334,46 @@ impl Config {
                 unreachable_after: Duration::from_millis(self.node_unreachable_after_ms),
                 ..PresenceSettings::default()
             },
+            edge: EdgeSettings {
+                trusted_proxies: networks(&self.trusted_proxies).unwrap_or_default(),
+                cors_origins: list(&self.cors_origins).map(str::to_owned).collect(),
+                attempts: Rate::new(self.sign_in_limit_per_address_per_minute, Duration::from_secs(60)),
+                failures: Rate::new(
+                    self.sign_in_limit_failures_per_account,
+                    FAILURE_EACH * self.sign_in_limit_failures_per_account,
+                ),
+                requests_per_second: NonZeroU32::new(self.request_limit_per_address_per_second),
+                client_timeout: Duration::from_secs(self.client_timeout_seconds),
+                request_timeout: Duration::from_secs(self.request_timeout_seconds),
+            },
             metrics_period: Duration::from_secs(self.metrics_period_seconds),
-            session_ttl: Duration::from_secs(self.access_token_ttl_seconds),
+            session_ttl: Duration::from_secs(self.session_ttl_seconds),
+            access_token_ttl: Duration::from_secs(self.access_token_ttl_seconds),
             registration: self.registration,
+            audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 3600),
             certificate_lifetime: CERTIFICATE_LIFETIME,
         }
     }
+}
+
+/// The parts of a list.
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Networks; a bare address is a network of one. `None` where one cannot be read.
+fn networks(text: &str) -> Option<Vec<IpNet>> {
+    let network = |part: &str| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).ok();
+    list(text).map(network).collect()
+}
+
+/// Whether browsers would send it as an `Origin`, letter by letter.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:[]_".contains(c);
+        !host.is_empty() && host.chars().all(fine)
+    })
 }
 
 fn is_url(text: &str, schemes: &[&str]) -> bool {
@@ -257,7 +404,20 @@ mod tests {
         assert!(refused(|c| c.data_dir = "here".into()).contains("data_dir"));
         assert!(refused(|c| c.database_connections = 81).contains("private PostgreSQL"));
         assert!(refused(|c| c.public_url = "ftp://x".into()).contains("public_url"));
+        assert!(refused(|c| c.audit_retention_days = 30).contains("audit_retention_days"));
         assert!(refused(|c| c.access_token_ttl_seconds = 0).contains("access_token_ttl_seconds"));
+        for proxies in ["10.0.0.0/33", "proxy", "10.0.0.1;10.0.0.2", "10.0.0.1/"] {
+            let config = Config { trusted_proxies: proxies.into(), ..Config::default() };
+            assert!(config.check().err().unwrap().to_string().contains("trusted_proxies"), "{proxies}");
+        }
+        for origin in
+            ["*", "null", "https://", "https://a.example/", "https://A.example", "a.example", "https://*.a"]
+        {
+            let config = Config { cors_origins: origin.into(), ..Config::default() };
+            assert!(config.check().err().unwrap().to_string().contains("cors_origins"), "{origin}");
+        }
+        assert!(refused(|c| c.request_timeout_seconds = 0).contains("request_timeout_seconds"));
+        assert!(refused(|c| c.client_timeout_seconds = 601).contains("client_timeout_seconds"));
         let both = |c: &mut Config| {
             c.master_key = Some(Zeroizing::new("secret".to_owned()));
             c.master_key_file = Some("/key".into());
@@ -292,7 +452,27 @@ mod tests {
             ("postgres_user", "pg"),
             ("bcrypt_cost", "10"),
             ("access_token_ttl_seconds", "60"),
+            ("session_ttl_seconds", "120"),
             ("registration", "closed"),
+            ("audit_retention_days", "400"),
+            ("trusted_proxies", "10.0.0.0/8, ::1"),
+            ("cors_origins", "https://ui.example.org,http://localhost:5173"),
+            ("sign_in_limit_per_address_per_minute", "60"),
+            ("sign_in_limit_failures_per_account", "0"),
+            ("request_limit_per_address_per_second", "200"),
+            ("client_timeout_seconds", "5"),
+            ("request_timeout_seconds", "20"),
+            ("github_client_id", "Iv1.abc"),
+            ("github_client_secret", "hunter2"),
+            ("github_client_secret_file", "/secret"),
+            ("github_url", "https://ghe.example"),
+            ("github_api_url", "https://ghe.example/api/v3"),
+            ("github_allowed_organizations", "acme, other"),
+            ("github_allowed_teams", "acme/ops"),
+            ("github_allowed_users", "anna,42"),
+            ("github_default_role", "viewer"),
+            ("github_team_roles", "acme/ops=operator,acme/root=admin"),
+            ("github_timeout_seconds", "3"),
             ("heartbeat_period_ms", "1000"),
             ("node_unreachable_after_ms", "9000"),
             ("metrics_period_seconds", "5"),
@@ -307,7 +487,16 @@ mod tests {
             assert_eq!(config.database_url.as_ref().unwrap().as_str(), "postgres://localhost/a");
             assert_eq!((config.bcrypt_cost, config.shutdown_grace_seconds), (10, 3));
             assert!(config.registration == Registration::Closed && config.log_format == LogFormat::Json);
-            assert_eq!(config.settings().agent_url, "https://b.example:6701");
+            let settings = config.settings();
+            assert_eq!(settings.agent_url, "https://b.example:6701");
+            assert_eq!(config.github_allowed_organizations.0, ["acme", "other"]);
+            assert_eq!(
+                (config.github_team_roles.0.len(), config.github_default_role),
+                (2, Some(Role::Viewer))
+            );
+            let edge = settings.edge;
+            assert_eq!((edge.trusted_proxies.len(), edge.cors_origins.len()), (2, 2));
+            assert!(edge.attempts == Rate::new(60, Duration::from_secs(60)) && edge.failures.is_none());
         }
     }
 

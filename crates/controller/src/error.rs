@@ -1,8 +1,8 @@
 //! The one error type that leaves a service, and its one table of meanings.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
-use domain::deployment::FieldFault;
+use domain::{deployment::FieldFault, limit::Taken};
 use store::{Refusal, StoreError};
 
 /// What a caller can do about an error. Closed on purpose: a kind is added only
@@ -15,6 +15,12 @@ pub enum ErrorKind {
     InvalidArgument,
     /// It is larger than is taken.
     TooLarge,
+    /// Its address is longer than is taken.
+    UriTooLong,
+    /// Its headers are more than are taken.
+    HeadersTooLarge,
+    /// It did not come to its end in time.
+    TooSlow,
     /// Nobody is known to have sent it.
     Unauthenticated,
     /// Who sent it may not.
@@ -42,6 +48,9 @@ impl ErrorKind {
             Self::Malformed => (400, GrpcCode::InvalidArgument),
             Self::InvalidArgument => (422, GrpcCode::InvalidArgument),
             Self::TooLarge => (413, GrpcCode::ResourceExhausted),
+            Self::UriTooLong => (414, GrpcCode::InvalidArgument),
+            Self::HeadersTooLarge => (431, GrpcCode::InvalidArgument),
+            Self::TooSlow => (408, GrpcCode::DeadlineExceeded),
             Self::Unauthenticated => (401, GrpcCode::Unauthenticated),
             Self::PermissionDenied => (403, GrpcCode::PermissionDenied),
             Self::NotFound => (404, GrpcCode::NotFound),
@@ -64,6 +73,7 @@ pub enum GrpcCode {
     AlreadyExists,
     PermissionDenied,
     ResourceExhausted,
+    DeadlineExceeded,
     FailedPrecondition,
     Internal,
     Unavailable,
@@ -82,14 +92,23 @@ pub struct Error {
     code: &'static str,
     message: Cow<'static, str>,
     fields: Vec<FieldFault>,
+    // Boxed: few errors have it.
+    later: Option<Box<Later>>,
     #[source]
     source: Option<Source>,
+}
+
+/// When to try again, and what a limit says.
+#[derive(Debug)]
+struct Later {
+    retry_after: Duration,
+    rate: Option<Taken>,
 }
 
 impl Error {
     /// An error that its caller can act on.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, code, message: message.into(), fields: Vec::new(), source: None }
+        Self { kind, code, message: message.into(), fields: Vec::new(), later: None, source: None }
     }
 
     /// A bug, as far as the caller is concerned.
@@ -119,6 +138,33 @@ impl Error {
         let fault = FieldFault { field: field.into(), message: message.into() };
         let detail = format!("{}: {}", fault.field, fault.message);
         Self { fields: vec![fault], ..Self::new(ErrorKind::Malformed, "malformed_field", detail) }
+    }
+
+    /// A limit that is used up.
+    #[must_use]
+    pub fn rate_limited(taken: Taken) -> Self {
+        let later = Later { retry_after: taken.retry_after, rate: Some(taken) };
+        let error = Self::new(ErrorKind::RateLimited, "rate_limited", "too many of these; try again later");
+        Self { later: Some(Box::new(later)), ..error }
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(self, retry_after: Duration) -> Self {
+        let rate = self.rate();
+        Self { later: Some(Box::new(Later { retry_after, rate })), ..self }
+    }
+
+    /// When to try again, where that is known.
+    #[must_use]
+    pub fn retries_after(&self) -> Option<Duration> {
+        self.later.as_ref().map(|later| later.retry_after)
+    }
+
+    /// What the limit says that is used up.
+    #[must_use]
+    pub fn rate(&self) -> Option<Taken> {
+        self.later.as_ref().and_then(|later| later.rate)
     }
 
     /// Something is not there.
@@ -174,7 +220,10 @@ impl From<StoreError> for Error {
                 Refusal::NameTaken(_) => refused(ErrorKind::AlreadyExists, "name_taken", &refusal),
                 Refusal::Missing(_) => refused(ErrorKind::NotFound, "not_found", &refusal),
                 Refusal::Deleting(_) => refused(ErrorKind::Conflict, "being_deleted", &refusal),
+                Refusal::NotEmpty(_) => refused(ErrorKind::Conflict, "project_not_empty", &refusal),
+                Refusal::DefaultProject => refused(ErrorKind::Conflict, "default_project", &refusal),
                 Refusal::TokenRefused(_) => refused(ErrorKind::PermissionDenied, "token_refused", &refusal),
+                Refusal::LastAdmin(_) => refused(ErrorKind::Conflict, "last_admin", &refusal),
                 Refusal::KeyReused => refused(ErrorKind::Conflict, "idempotency_key_reused", &refusal),
             },
             StoreError::Unavailable(_) => Self::new(

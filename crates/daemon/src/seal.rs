@@ -196,6 +196,18 @@ fn derive(master: &[u8; KEY_LEN], purpose: &str) -> Result<SealingKey, ring::err
     Ok(SealingKey { id: KeyId(id), key, random: SystemRandom::new() })
 }
 
+/// Derives bytes for a purpose other than sealing from `master`: by an `info` of
+/// its own, so that they are never those of a [`SealingKey`].
+fn derive_bytes(
+    master: &[u8; KEY_LEN],
+    purpose: &str,
+) -> Result<Zeroizing<[u8; KEY_LEN]>, ring::error::Unspecified> {
+    let root = hkdf::Salt::new(HKDF_SHA256, b"seal/1").extract(master);
+    let mut bytes = Zeroizing::new([0; KEY_LEN]);
+    root.expand(&[b"bytes/", purpose.as_bytes()], Length(KEY_LEN))?.fill(bytes.as_mut_slice())?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -307,6 +319,14 @@ mod tests {
     }
 
     const SEALED: &str = "01e2aa4d9662cb20bf6465666768696a6b6c6d6e6ff98efe1834465df17ef5c13a145e722de59a7b95df15d94368333cc510cb";
+
+    #[test]
+    fn bytes_are_the_same_for_a_purpose_and_for_no_other() {
+        let (one, again) = (master().derive_bytes("tests"), master().derive_bytes("tests"));
+        assert_eq!(one, again);
+        assert_ne!(one, master().derive_bytes("test"));
+        assert_ne!(one, MasterKey::generate().unwrap().derive_bytes("tests"));
+    }
 
     #[test]
     fn format_of_a_later_version_is_named() {

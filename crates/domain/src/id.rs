@@ -66,6 +66,8 @@ ids! {
     InstanceId;
     /// A user's mutation being carried out.
     OperationId;
+    /// What deployments belong to, and accounts are members of.
+    ProjectId;
     /// An account.
     UserId;
     /// One sign-in of an account.
@@ -73,4 +75,10 @@ ids! {
     /// The numbering under which one agent's ledger counts its reports. A ledger
     /// that was lost starts a new one, and its numbers start again from 1.
     ReportStreamId;
+}
+
+impl ProjectId {
+    /// The project that is meant where none is named. It is in every database from
+    /// the first migration on, under this id.
+    pub const DEFAULT: Self = Self(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 }

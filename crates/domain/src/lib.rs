@@ -11,6 +11,7 @@
 //! | [`deployment`] | what a user declares, and whether it is acceptable |
 //! | [`instance`] | the life of one placement, and how reports merge |
 //! | [`assignment`] | what a node is told, complete or as a delta |
+//! | [`limit`] | how often something may be done |
 //! | [`node`] | facts, capacity and state of a Docker host |
 //! | [`plan`] | what an agent does next about one instance |
 //! | [`backoff`] | how long to wait before the next attempt |
@@ -26,6 +27,7 @@ pub mod backoff;
 pub mod deployment;
 pub mod id;
 pub mod instance;
+pub mod limit;
 pub mod name;
 pub mod node;
 pub mod operation;

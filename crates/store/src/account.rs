@@ -1,24 +1,25 @@
-//! Accounts, their sign-ins, their tokens, and the invites that make them.
+//! Accounts, of people and of services.
 //!
-//! Roles are texts here; what they allow is decided in the controller. Tokens
-//! come in as SHA-256 hashes and never in clear.
-
-use std::time::Duration;
+//! Roles are texts here; what they allow is decided in the controller. An account is
+//! never deleted: it is disabled, so that what it did keeps a name.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
-use domain::{
-    Timestamp,
-    id::{SessionId, UserId},
-};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::{Timestamp, id::UserId};
 use uuid::Uuid;
 
 use crate::{
-    Refusal, Store, StoreError,
+    Cursor, Page, Refusal, Store, StoreError,
+    audit::{Actor, AuditNew, audit_insert_on_conn},
     error::violates,
-    event::{Actor, AuditNew, audit_insert_on_conn},
-    schema::{accounts, api_tokens, invites, sessions},
+    invite::bootstrap_forget_on_conn,
+    page::fetch_limit,
+    schema::{accounts, invites},
+    session::sessions_end_in_txn,
 };
+
+/// The role that may change who may do what.
+const ADMIN: &str = "admin";
 
 /// An account. Holds a password hash: no `Debug`.
 #[derive(Clone, Queryable, Selectable)]
@@ -29,8 +30,12 @@ pub struct AccountRow {
     pub name: String,
     /// bcrypt; `None` for one that cannot sign in with a password.
     pub password_hash: Option<String>,
-    /// admin, operator or viewer.
+    /// admin, operator, viewer or none.
     pub role: String,
+    /// user or service.
+    pub kind: String,
+    /// Where its owner is reached, as far as known and proven.
+    pub email: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Since when it may do nothing.
@@ -51,40 +56,37 @@ pub struct AccountNew {
     pub id: UserId,
     /// Unique.
     pub name: String,
-    /// bcrypt.
-    pub password_hash: String,
+    /// `user` or `service`.
+    pub kind: &'static str,
+    /// bcrypt; `None` for one that cannot sign in with a password.
+    pub password_hash: Option<String>,
+    /// Where its owner is reached, if that is proven.
+    pub email: Option<String>,
 }
 
-/// Who is calling, as the database knows it now.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable)]
-pub struct CallerRow {
-    id: Uuid,
-    /// The account's name.
-    pub name: String,
-    /// The account's role, as it is now and not as a token says.
-    pub role: String,
+/// An account by its id or by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountKey {
+    /// By id.
+    Id(UserId),
+    /// By name.
+    Name(String),
 }
 
-impl CallerRow {
-    /// The account's id.
-    #[must_use]
-    pub fn id(&self) -> UserId {
-        self.id.into()
+/// What is to change of an account; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// admin, operator, viewer or none.
+    pub role: Option<&'static str>,
+    /// Whether it may do nothing any more.
+    pub disabled: Option<bool>,
+}
+
+impl AccountChange {
+    /// Whether it leaves an account that is no enabled administrator.
+    fn takes_admin(&self) -> bool {
+        self.role.is_some_and(|role| role != ADMIN) || self.disabled == Some(true)
     }
-}
-
-/// A new sign-in.
-pub struct SessionNew {
-    /// Its id; in every access token of it.
-    pub id: SessionId,
-    /// Whose.
-    pub account_id: UserId,
-    /// When it ends by itself.
-    pub expires_at: Timestamp,
-    /// From where, as far as known.
-    pub address: Option<String>,
-    /// With what, as the client says.
-    pub user_agent: Option<String>,
 }
 
 impl Store {
@@ -107,6 +109,88 @@ impl Store {
         Ok(query.first(&mut conn).await.optional()?)
     }
 
+    /// One account.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn account_fetch(&self, key: &AccountKey) -> Result<Option<AccountRow>, StoreError> {
+        let id = match key {
+            AccountKey::Name(name) => return self.account_fetch_by_name(name).await,
+            AccountKey::Id(id) => id.uuid(),
+        };
+        let mut conn = self.conn().await?;
+        let query = accounts::table.find(id).select(AccountRow::as_select());
+        Ok(query.first(&mut conn).await.optional()?)
+    }
+
+    /// Accounts, the oldest first.
+    ///
+    /// # Errors
+    /// When the database is not there.
+    pub async fn account_list_page(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<AccountRow>, StoreError> {
+        let mut conn = self.conn().await?;
+        let mut query = accounts::table
+            .select(AccountRow::as_select())
+            .order((accounts::created_at, accounts::id))
+            .limit(fetch_limit(limit))
+            .into_boxed();
+        if let Some(Cursor { at, id }) = after {
+            let later = accounts::created_at.eq(at).and(accounts::id.gt(id));
+            query = query.filter(accounts::created_at.gt(at).or(later));
+        }
+        let rows: Vec<AccountRow> = query.load(&mut conn).await?;
+        Ok(Page::cut(rows, limit, |row| Cursor { at: row.created_at, id: row.id }))
+    }
+
+    /// Changes an account's role, or whether it may act. Either ends its sessions;
+    /// an account that stops being an administrator or acting takes its unused
+    /// invites with it. What is so already changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`]; [`Refusal::LastAdmin`] when no enabled person would be
+    /// left with the role admin.
+    pub async fn account_update(
+        &self,
+        id: UserId,
+        change: &AccountChange,
+        actor: &Actor,
+    ) -> Result<AccountRow, StoreError> {
+        self.transact("account_update", async |conn| account_update_in_txn(conn, id, change, actor).await)
+            .await
+    }
+
+    /// Gives an account another password, for somebody who need not know the old
+    /// one, and ends its sessions.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`], also for a service's account.
+    pub async fn account_password_reset(
+        &self,
+        id: UserId,
+        hash: &str,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
+        self.transact("account_password_reset", async |conn| {
+            let person = accounts::table.find(id.uuid()).filter(accounts::kind.eq("user"));
+            let name: Option<String> = diesel::update(person)
+                .set(accounts::password_hash.eq(hash))
+                .returning(accounts::name)
+                .get_result(conn)
+                .await
+                .optional()?;
+            let name = name.ok_or(Refusal::Missing("account"))?;
+            let ended = sessions_end_in_txn(conn, id, "password_reset").await?;
+            let after = serde_json::json!({ "sessions_ended": ended });
+            let audit = AuditNew::done("password_reset", &name).change(None, Some(after));
+            audit_insert_on_conn(conn, actor, &audit).await
+        })
+        .await
+    }
+
     /// Makes an account with a role.
     ///
     /// # Errors
@@ -119,7 +203,8 @@ impl Store {
     ) -> Result<AccountRow, StoreError> {
         self.transact("account_insert", async |conn| {
             let row = account_insert_on_conn(conn, new, role).await?;
-            audit_insert_on_conn(conn, actor, &AuditNew::done("account_create", &new.name)).await?;
+            let audit = AuditNew::done("account_create", &new.name).change(None, Some(shown(&row)));
+            audit_insert_on_conn(conn, actor, &audit).await?;
             Ok(row)
         })
         .await
@@ -136,191 +221,90 @@ impl Store {
         diesel::update(unchanged).set(accounts::password_hash.eq(new_hash)).execute(&mut conn).await?;
         Ok(())
     }
-
-    /// Makes an account with the role of an invite, and uses the invite up.
-    ///
-    /// # Errors
-    /// [`Refusal::TokenRefused`], [`Refusal::NameTaken`]; the invite is then as it was.
-    pub async fn account_register(
-        &self,
-        new: &AccountNew,
-        invite_sha256: &[u8],
-        actor: &Actor,
-    ) -> Result<AccountRow, StoreError> {
-        self.transact("account_register", async |conn| {
-            let role: Option<String> = diesel::update(
-                invites::table
-                    .filter(invites::token_sha256.eq(invite_sha256))
-                    .filter(invites::used_at.is_null())
-                    .filter(invites::expires_at.gt(diesel::dsl::now)),
-            )
-            .set(invites::used_at.eq(crate::txn::db_now()))
-            .returning(invites::role)
-            .get_result(conn)
-            .await
-            .optional()?;
-            let role = role.ok_or(Refusal::TokenRefused("invite"))?;
-            let row = account_insert_on_conn(conn, new, &role).await?;
-            audit_insert_on_conn(conn, actor, &AuditNew::done("account_register", &new.name)).await?;
-            Ok(row)
-        })
-        .await
-    }
-
-    /// Makes an invite.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn invite_insert(
-        &self,
-        sha256: &[u8],
-        role: &str,
-        lifetime: Duration,
-        actor: &Actor,
-    ) -> Result<Timestamp, StoreError> {
-        let expires_at = chrono::Utc::now() + lifetime;
-        self.transact("invite_insert", async |conn| {
-            diesel::insert_into(invites::table)
-                .values((
-                    invites::id.eq(Uuid::now_v7()),
-                    invites::token_sha256.eq(sha256),
-                    invites::role.eq(role),
-                    invites::created_by.eq(actor.account_id.map(UserId::uuid)),
-                    invites::expires_at.eq(expires_at),
-                ))
-                .execute(conn)
-                .await?;
-            audit_insert_on_conn(conn, actor, &AuditNew::done("invite_create", role)).await
-        })
-        .await?;
-        Ok(expires_at)
-    }
-
-    /// Opens a session.
-    ///
-    /// # Errors
-    /// When the database is not there, or the account is gone.
-    pub async fn session_insert(&self, new: &SessionNew, actor: &Actor) -> Result<(), StoreError> {
-        self.transact("session_insert", async |conn| {
-            diesel::insert_into(sessions::table)
-                .values((
-                    sessions::id.eq(new.id.uuid()),
-                    sessions::account_id.eq(new.account_id.uuid()),
-                    sessions::expires_at.eq(new.expires_at),
-                    sessions::address.eq(&new.address),
-                    sessions::user_agent.eq(&new.user_agent),
-                ))
-                .execute(conn)
-                .await?;
-            audit_insert_on_conn(conn, actor, &AuditNew::done("sign_in", &actor.name)).await
-        })
-        .await
-    }
-
-    /// Who a session belongs to, if it is open and its account may act.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn session_caller(&self, id: SessionId) -> Result<Option<CallerRow>, StoreError> {
-        let mut conn = self.conn().await?;
-        let query = sessions::table
-            .inner_join(accounts::table)
-            .filter(sessions::id.eq(id.uuid()))
-            .filter(sessions::ended_at.is_null())
-            .filter(sessions::expires_at.gt(diesel::dsl::now))
-            .filter(accounts::disabled_at.is_null())
-            .select((accounts::id, accounts::name, accounts::role));
-        Ok(query.first(&mut conn).await.optional()?)
-    }
-
-    /// Ends a session; its tokens are worth nothing from then on. Again: changes nothing.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn session_end(&self, id: SessionId, actor: &Actor) -> Result<(), StoreError> {
-        self.transact("session_end", async |conn| {
-            let open =
-                sessions::table.filter(sessions::id.eq(id.uuid())).filter(sessions::ended_at.is_null());
-            let ended =
-                diesel::update(open).set(sessions::ended_at.eq(crate::txn::db_now())).execute(conn).await?;
-            if ended == 1 {
-                crate::wake::wake_in_txn(conn, crate::wake::Wake::Revoked).await?;
-                audit_insert_on_conn(conn, actor, &AuditNew::done("sign_out", &actor.name)).await?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Adds an API token.
-    ///
-    /// # Errors
-    /// When the database is not there, or the account is gone.
-    pub async fn api_token_insert(
-        &self,
-        (id, account): (Uuid, UserId),
-        name: &str,
-        sha256: &[u8],
-        expires_at: Option<Timestamp>,
-        actor: &Actor,
-    ) -> Result<(), StoreError> {
-        self.transact("api_token_insert", async |conn| {
-            diesel::insert_into(api_tokens::table)
-                .values((
-                    api_tokens::id.eq(id),
-                    api_tokens::account_id.eq(account.uuid()),
-                    api_tokens::name.eq(name),
-                    api_tokens::token_sha256.eq(sha256),
-                    api_tokens::expires_at.eq(expires_at),
-                ))
-                .execute(conn)
-                .await?;
-            audit_insert_on_conn(conn, actor, &AuditNew::done("api_token_create", name)).await
-        })
-        .await
-    }
-
-    /// Who an API token belongs to, if it is good and its account may act. Notes
-    /// the use, at most once a minute.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn api_token_caller(&self, sha256: &[u8]) -> Result<Option<CallerRow>, StoreError> {
-        let mut conn = self.conn().await?;
-        let good = || {
-            api_tokens::table
-                .filter(api_tokens::token_sha256.eq(sha256))
-                .filter(api_tokens::expires_at.is_null().or(api_tokens::expires_at.gt(crate::txn::db_now())))
-        };
-        let caller = good()
-            .inner_join(accounts::table)
-            .filter(accounts::disabled_at.is_null())
-            .select((accounts::id, accounts::name, accounts::role, api_tokens::last_used_at))
-            .first::<(Uuid, String, String, Option<Timestamp>)>(&mut conn)
-            .await
-            .optional()?;
-        let Some((id, name, role, last_used_at)) = caller else { return Ok(None) };
-        let minute_ago = chrono::Utc::now() - chrono::TimeDelta::minutes(1);
-        if last_used_at.is_none_or(|at| at < minute_ago) {
-            let unused = api_tokens::last_used_at.is_null().or(api_tokens::last_used_at.lt(Some(minute_ago)));
-            diesel::update(api_tokens::table.filter(api_tokens::token_sha256.eq(sha256)).filter(unused))
-                .set(api_tokens::last_used_at.eq(crate::txn::db_now()))
-                .execute(&mut conn)
-                .await?;
-        }
-        Ok(Some(CallerRow { id, name, role }))
-    }
 }
 
-async fn account_insert_on_conn(
-    conn: &mut diesel_async::AsyncPgConnection,
+/// What the audit log shows of an account.
+pub(crate) fn shown(row: &AccountRow) -> serde_json::Value {
+    serde_json::json!({ "role": row.role, "kind": row.kind, "disabled": row.disabled_at.is_some() })
+}
+
+pub(crate) async fn account_update_in_txn(
+    conn: &mut AsyncPgConnection,
+    id: UserId,
+    change: &AccountChange,
+    actor: &Actor,
+) -> Result<AccountRow, StoreError> {
+    let others = if change.takes_admin() { admins_lock_in_txn(conn, id).await? } else { 0 };
+    let before: Option<AccountRow> = accounts::table
+        .find(id.uuid())
+        .select(AccountRow::as_select())
+        .for_no_key_update()
+        .first(conn)
+        .await
+        .optional()?;
+    let before = before.ok_or(Refusal::Missing("account"))?;
+    let was_admin = before.role == ADMIN && before.disabled_at.is_none() && before.kind == "user";
+    if was_admin && change.takes_admin() && others == 0 {
+        return Err(Refusal::LastAdmin(before.name).into());
+    }
+    let role = change.role.unwrap_or(&before.role);
+    let disabled = change.disabled.unwrap_or(before.disabled_at.is_some());
+    if role == before.role && disabled == before.disabled_at.is_some() {
+        return Ok(before);
+    }
+    let since = match (disabled, before.disabled_at) {
+        (true, None) => Some(chrono::Utc::now()),
+        (true, since) => since,
+        (false, _) => None,
+    };
+    let after: AccountRow = diesel::update(accounts::table.find(id.uuid()))
+        .set((accounts::role.eq(role), accounts::disabled_at.eq(since)))
+        .returning(AccountRow::as_returning())
+        .get_result(conn)
+        .await?;
+    let reason = if disabled { "account_disabled" } else { "role_changed" };
+    sessions_end_in_txn(conn, id, reason).await?;
+    if change.takes_admin() {
+        let unused =
+            invites::table.filter(invites::created_by.eq(id.uuid())).filter(invites::used_at.is_null());
+        diesel::delete(unused).execute(conn).await?;
+    }
+    let audit =
+        AuditNew::done("account_update", &before.name).change(Some(shown(&before)), Some(shown(&after)));
+    audit_insert_on_conn(conn, actor, &audit).await?;
+    Ok(after)
+}
+
+/// Locks the people who are enabled administrators, always in the same order, and
+/// says how many there are besides one. Whoever takes the role from another waits
+/// here, and then no longer finds the first one. Services are not counted: none
+/// can sign in.
+async fn admins_lock_in_txn(conn: &mut AsyncPgConnection, but: UserId) -> Result<usize, StoreError> {
+    let admins: Vec<Uuid> = accounts::table
+        .filter(accounts::role.eq(ADMIN))
+        .filter(accounts::kind.eq("user"))
+        .filter(accounts::disabled_at.is_null())
+        .order(accounts::id)
+        .select(accounts::id)
+        .for_no_key_update()
+        .load(conn)
+        .await?;
+    Ok(admins.into_iter().filter(|id| *id != but.uuid()).count())
+}
+
+/// Makes an account. With the first administrator, what was printed to make it is
+/// worth nothing any more.
+pub(crate) async fn account_insert_on_conn(
+    conn: &mut AsyncPgConnection,
     new: &AccountNew,
     role: &str,
 ) -> Result<AccountRow, StoreError> {
-    diesel::insert_into(accounts::table)
+    let inserted = diesel::insert_into(accounts::table)
         .values((
             accounts::id.eq(new.id.uuid()),
             accounts::name.eq(&new.name),
+            accounts::kind.eq(new.kind),
+            accounts::email.eq(&new.email),
             accounts::password_hash.eq(&new.password_hash),
             accounts::role.eq(role),
         ))
@@ -329,9 +313,13 @@ async fn account_insert_on_conn(
         .await
         .map_err(|e| {
             if violates(&e, "accounts_name_key") {
-                Refusal::NameTaken(new.name.clone()).into()
+                StoreError::from(Refusal::NameTaken(new.name.clone()))
             } else {
                 e.into()
             }
-        })
+        })?;
+    if role == "admin" {
+        bootstrap_forget_on_conn(conn).await?;
+    }
+    Ok(inserted)
 }

@@ -1,11 +1,13 @@
-//! Deployments and their revisions.
+//! Deployments and their revisions: what changes them. What reads them is in `query`.
+
+mod query;
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{
     Timestamp,
     deployment::DeploymentSpec,
-    id::{DeploymentId, OperationId, UserId},
+    id::{DeploymentId, OperationId, ProjectId, UserId},
     operation::OperationKind,
     placement::Rejection,
 };
@@ -13,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Cursor, Page, Refusal, Store, StoreError,
+    Refusal, Store, StoreError,
+    audit::{Actor, AuditNew, audit_insert_on_conn, spec_shown},
     error::violates,
-    event::{Actor, AuditNew, EventNew, Severity, audit_insert_on_conn, event_insert_on_conn},
+    event::{EventNew, Severity, event_insert_on_conn},
     operation::{OperationNew, operation_insert_in_txn},
-    page::fetch_limit,
-    schema::{deployments, idempotency_keys, instances, revisions},
+    project::project_share_in_txn,
+    schema::{deployments, idempotency_keys, instances, projects, revisions},
     wake::{Wake, wake_in_txn},
 };
 
@@ -50,7 +53,11 @@ impl Pending {
 pub struct Deployment {
     /// Its id.
     pub id: DeploymentId,
-    /// Its name; unique among those that are not deleted.
+    /// Which project it belongs to.
+    pub project_id: ProjectId,
+    /// By name.
+    pub project: String,
+    /// Its name; unique among those of its project that are not deleted.
     pub name: String,
     /// Number of its present revision.
     pub revision: u32,
@@ -66,29 +73,8 @@ pub struct Deployment {
     pub updated_at: Timestamp,
 }
 
-type DeploymentRow =
-    (Uuid, String, i32, serde_json::Value, bool, Option<serde_json::Value>, Timestamp, Timestamp);
-
 pub(crate) fn read_spec(spec: serde_json::Value) -> Result<DeploymentSpec, StoreError> {
     serde_json::from_value(spec).map_err(|e| StoreError::corrupt("deployment's spec", e))
-}
-
-fn read(
-    (id, name, revision, spec, deleting, pending, created_at, updated_at): DeploymentRow,
-) -> Result<Deployment, StoreError> {
-    Ok(Deployment {
-        id: id.into(),
-        name,
-        revision: u32::try_from(revision).unwrap_or_default(),
-        spec: read_spec(spec)?,
-        deleting,
-        pending: pending
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|e| StoreError::corrupt("deployment's pending reasons", e))?,
-        created_at,
-        updated_at,
-    })
 }
 
 /// A deployment by its id or by its name.
@@ -96,8 +82,10 @@ fn read(
 pub enum DeploymentKey {
     /// By id.
     Id(DeploymentId),
-    /// By name.
+    /// By name, in the default project.
     Name(String),
+    /// By name, in a project.
+    In(ProjectId, String),
 }
 
 /// A key that makes a repeated request harmless, and the request's hash.
@@ -113,6 +101,8 @@ pub struct IdempotencyKey {
 pub struct DeploymentNew {
     /// Its id.
     pub id: DeploymentId,
+    /// Which project it belongs to.
+    pub project_id: ProjectId,
     /// Its name.
     pub name: String,
     /// Its first revision.
@@ -129,7 +119,7 @@ impl Store {
     /// the same request, answers that request's operation and changes nothing.
     ///
     /// # Errors
-    /// [`Refusal::NameTaken`], [`Refusal::KeyReused`].
+    /// [`Refusal::NameTaken`], [`Refusal::KeyReused`], [`Refusal::Missing`] for the project.
     pub async fn deployment_create(
         &self,
         new: &DeploymentNew,
@@ -141,9 +131,11 @@ impl Store {
             if let Some(earlier) = idempotent_in_txn(conn, new, actor).await? {
                 return Ok(earlier);
             }
+            let project = project_share_in_txn(conn, new.project_id).await?;
             diesel::insert_into(deployments::table)
                 .values((
                     deployments::id.eq(new.id.uuid()),
+                    deployments::project_id.eq(new.project_id.uuid()),
                     deployments::name.eq(&new.name),
                     deployments::revision.eq(1),
                 ))
@@ -173,7 +165,9 @@ impl Store {
             };
             operation_insert_in_txn(conn, &operation, actor).await?;
             idempotency_insert_in_txn(conn, new, actor).await?;
-            requested_in_txn(conn, "deployment_create", new.id, new.operation_id, &new.name, actor).await?;
+            let change = (None, Some(spec_shown(&new.spec)));
+            let asked = Asked { action: "deployment_create", id: new.id, name: &new.name, project, change };
+            requested_in_txn(conn, asked, new.operation_id, actor).await?;
             Ok(new.operation_id)
         })
         .await
@@ -191,7 +185,7 @@ impl Store {
         actor: &Actor,
     ) -> Result<OperationId, StoreError> {
         self.transact("deployment_delete", async |conn| {
-            let (id, name, deleting) = deployment_lock_in_txn(conn, key).await?;
+            let (id, name, project, deleting) = deployment_lock_in_txn(conn, key).await?;
             if deleting && let Some(open) = open_delete_in_txn(conn, id).await? {
                 return Ok(open);
             }
@@ -212,6 +206,7 @@ impl Store {
                 .execute(conn)
                 .await?;
             cancel_others_in_txn(conn, id).await?;
+            let spec = read_spec(spec)?;
             let operation = OperationNew {
                 id: operation_id,
                 kind: OperationKind::DeploymentDelete,
@@ -219,85 +214,38 @@ impl Store {
                 instance_id: None,
                 restart_generation: 0,
                 total: u32::try_from(total).unwrap_or(u32::MAX),
-                deadline_seconds: read_spec(spec)?.progress_deadline_seconds,
+                deadline_seconds: spec.progress_deadline_seconds,
             };
             operation_insert_in_txn(conn, &operation, actor).await?;
-            requested_in_txn(conn, "deployment_delete", id, operation_id, &name, actor).await?;
+            let change = (Some(spec_shown(&spec)), None);
+            let asked = Asked { action: "deployment_delete", id, name: &name, project, change };
+            requested_in_txn(conn, asked, operation_id, actor).await?;
             Ok(operation_id)
         })
         .await
     }
-
-    /// One deployment that is not deleted.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn deployment_fetch(&self, key: &DeploymentKey) -> Result<Option<Deployment>, StoreError> {
-        let mut conn = self.conn().await?;
-        let query = present().into_boxed();
-        let query = match key {
-            DeploymentKey::Id(id) => query.filter(deployments::id.eq(id.uuid())),
-            DeploymentKey::Name(name) => query.filter(deployments::name.eq(name)),
-        };
-        query.first(&mut conn).await.optional()?.map(read).transpose()
-    }
-
-    /// Deployments that are not deleted, the oldest first.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn deployment_list_page(
-        &self,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<Page<Deployment>, StoreError> {
-        let mut conn = self.conn().await?;
-        let mut query = present()
-            .order((deployments::created_at, deployments::id))
-            .limit(fetch_limit(limit))
-            .into_boxed();
-        if let Some(Cursor { at, id }) = after {
-            let same = deployments::created_at.eq(at).and(deployments::id.gt(id));
-            query = query.filter(deployments::created_at.gt(at).or(same));
-        }
-        let rows: Vec<DeploymentRow> = query.load(&mut conn).await?;
-        Page::cut(rows, limit, |row| Cursor { at: row.6, id: row.0 }).try_map(read)
-    }
-}
-
-#[diesel::dsl::auto_type(no_type_alias)]
-fn present() -> _ {
-    let revision =
-        revisions::deployment_id.eq(deployments::id).and(revisions::number.eq(deployments::revision));
-    deployments::table
-        .inner_join(revisions::table.on(revision))
-        .filter(deployments::deleted_at.is_null())
-        .select((
-            deployments::id,
-            deployments::name,
-            deployments::revision,
-            revisions::spec,
-            deployments::deleting,
-            deployments::pending,
-            deployments::created_at,
-            deployments::updated_at,
-        ))
 }
 
 async fn deployment_lock_in_txn(
     conn: &mut AsyncPgConnection,
     key: &DeploymentKey,
-) -> Result<(DeploymentId, String, bool), StoreError> {
+) -> Result<(DeploymentId, String, String, bool), StoreError> {
     let query = deployments::table
         .filter(deployments::deleted_at.is_null())
-        .select((deployments::id, deployments::name, deployments::deleting))
+        .select((deployments::id, deployments::name, deployments::project_id, deployments::deleting))
         .for_no_key_update();
-    let row: Option<(Uuid, String, bool)> = match key {
-        DeploymentKey::Id(id) => query.filter(deployments::id.eq(id.uuid())).first(conn).await.optional()?,
-        DeploymentKey::Name(name) => query.filter(deployments::name.eq(name)).first(conn).await.optional()?,
+    let named = |project: ProjectId, name: String| {
+        deployments::project_id.eq(project.uuid()).and(deployments::name.eq(name))
     };
-    let (id, name, deleting) = row.ok_or(Refusal::Missing("deployment"))?;
-    Ok((id.into(), name, deleting))
+    let row: Option<(Uuid, String, Uuid, bool)> = match key.clone() {
+        DeploymentKey::Id(id) => query.filter(deployments::id.eq(id.uuid())).first(conn).await,
+        DeploymentKey::Name(name) => query.filter(named(ProjectId::DEFAULT, name)).first(conn).await,
+        DeploymentKey::In(id, name) => query.filter(named(id, name)).first(conn).await,
+    }
+    .optional()?;
+    let (id, name, project, deleting) = row.ok_or(Refusal::Missing("deployment"))?;
+    let project = projects::table.find(project).select(projects::name).first(conn).await?;
+    Ok((id.into(), name, project, deleting))
 }
 
 async fn open_delete_in_txn(
@@ -339,16 +287,25 @@ async fn cancel_others_in_txn(conn: &mut AsyncPgConnection, id: DeploymentId) ->
     Ok(())
 }
 
+/// What was asked for of which deployment.
+struct Asked<'a> {
+    action: &'static str,
+    id: DeploymentId,
+    name: &'a str,
+    project: String,
+    /// Before and after, as the audit log shows it.
+    change: (Option<serde_json::Value>, Option<serde_json::Value>),
+}
+
 /// Audit line, event and wake-up of a request about a deployment.
 async fn requested_in_txn(
     conn: &mut AsyncPgConnection,
-    action: &'static str,
-    id: DeploymentId,
+    Asked { action, id, name, project, change: (before, after) }: Asked<'_>,
     operation_id: OperationId,
-    name: &str,
     actor: &Actor,
 ) -> Result<(), StoreError> {
-    audit_insert_on_conn(conn, actor, &AuditNew::done(action, name)).await?;
+    let audit = AuditNew::done(action, name).in_project(project).change(before, after);
+    audit_insert_on_conn(conn, actor, &audit).await?;
     let what = if action == "deployment_create" { "created" } else { "deleted" };
     let message = format!("{} asked for deployment {name} to be {what}", actor.name);
     let event = EventNew {

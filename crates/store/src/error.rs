@@ -14,9 +14,18 @@ pub enum Refusal {
     /// The thing is on its way out.
     #[error("{0:?} is being deleted")]
     Deleting(String),
+    /// The project has deployments.
+    #[error("the project {0:?} has deployments; delete them first")]
+    NotEmpty(String),
+    /// There always is a default project.
+    #[error("the default project cannot be deleted")]
+    DefaultProject,
     /// A token or invite is unknown, used up or expired.
     #[error("the {0} is unknown, used up or expired")]
     TokenRefused(&'static str),
+    /// Nobody would be left who may change who may do what.
+    #[error("{0:?} is the last enabled administrator; make another one first")]
+    LastAdmin(String),
     /// The same idempotency key came with another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

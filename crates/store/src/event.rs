@@ -1,42 +1,22 @@
-//! The timeline, and the log of who did what.
+//! The timeline: what happened in the fleet, and why.
 //!
-//! Both are written in the transaction of the change that they are about, so
-//! there is no change without its record and no record without its change.
+//! An event is written in the transaction of the change that it is about, so there
+//! is no change without its record and no record without its change.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{
     Timestamp,
-    id::{DeploymentId, InstanceId, NodeId, OperationId, UserId},
+    id::{DeploymentId, InstanceId, NodeId, OperationId, ProjectId},
 };
 use uuid::Uuid;
 
 use crate::{
     Cursor, Page, Store, StoreError,
+    caller::Visible,
     page::fetch_limit,
-    schema::{audit_log, deployments, events, nodes},
+    schema::{deployments, events, nodes, projects},
 };
-
-/// Who does something, and in which request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor {
-    /// As shown: an account's name, `node NAME`, or `system`.
-    pub name: String,
-    /// Set for accounts.
-    pub account_id: Option<UserId>,
-    /// From where.
-    pub address: Option<String>,
-    /// The HTTP request's id.
-    pub request_id: Option<String>,
-}
-
-impl Actor {
-    /// The controller itself.
-    #[must_use]
-    pub fn system() -> Self {
-        Self { name: "system".to_owned(), account_id: None, address: None, request_id: None }
-    }
-}
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +106,8 @@ pub struct EventRow {
     pub node: Option<String>,
     /// Of which deployment.
     pub deployment: Option<String>,
+    /// In which project.
+    pub project: Option<String>,
     /// Of which instance.
     pub instance_id: Option<Uuid>,
     /// In the course of what.
@@ -135,6 +117,8 @@ pub struct EventRow {
 /// Which events to list. Empty: all.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
+    /// Of deployments of this project.
+    pub project_id: Option<ProjectId>,
     /// Of this deployment.
     pub deployment_id: Option<DeploymentId>,
     /// Of this instance.
@@ -143,27 +127,6 @@ pub struct EventFilter {
     pub node_id: Option<NodeId>,
     /// Of this operation.
     pub operation_id: Option<OperationId>,
-}
-
-/// A line of the audit log. The actor comes with it.
-pub struct AuditNew {
-    action: &'static str,
-    subject: String,
-    outcome: &'static str,
-}
-
-impl AuditNew {
-    /// It was done.
-    #[must_use]
-    pub fn done(action: &'static str, subject: &str) -> Self {
-        Self { action, subject: subject.to_owned(), outcome: "done" }
-    }
-
-    /// It was refused.
-    #[must_use]
-    pub fn refused(action: &'static str, subject: &str) -> Self {
-        Self { action, subject: subject.to_owned(), outcome: "refused" }
-    }
 }
 
 pub(crate) async fn event_insert_on_conn(
@@ -205,36 +168,7 @@ pub(crate) async fn event_insert_once_on_conn(
     Ok(count)
 }
 
-pub(crate) async fn audit_insert_on_conn(
-    conn: &mut AsyncPgConnection,
-    actor: &Actor,
-    audit: &AuditNew,
-) -> Result<(), StoreError> {
-    diesel::insert_into(audit_log::table)
-        .values((
-            audit_log::id.eq(Uuid::now_v7()),
-            audit_log::actor.eq(&actor.name),
-            audit_log::address.eq(&actor.address),
-            audit_log::action.eq(audit.action),
-            audit_log::subject.eq(&audit.subject),
-            audit_log::outcome.eq(audit.outcome),
-            audit_log::request_id.eq(&actor.request_id),
-        ))
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
 impl Store {
-    /// Writes a line of the audit log on its own, for what changed nothing: refusals.
-    ///
-    /// # Errors
-    /// When the database is not there.
-    pub async fn audit_insert(&self, actor: &Actor, audit: &AuditNew) -> Result<(), StoreError> {
-        let mut conn = self.conn().await?;
-        audit_insert_on_conn(&mut conn, actor, audit).await
-    }
-
     /// Writes an event on its own, for what has no other row.
     ///
     /// # Errors
@@ -244,12 +178,14 @@ impl Store {
         event_insert_on_conn(&mut conn, event).await
     }
 
-    /// Events, the newest first.
+    /// Events that are seen, the newest first. Those about no deployment are only for
+    /// who sees all projects.
     ///
     /// # Errors
     /// When the database is not there.
     pub async fn event_list_page(
         &self,
+        visible: &Visible,
         filter: &EventFilter,
         after: Option<Cursor>,
         limit: usize,
@@ -257,7 +193,7 @@ impl Store {
         let mut conn = self.conn().await?;
         let mut query = events::table
             .left_join(nodes::table)
-            .left_join(deployments::table)
+            .left_join(deployments::table.inner_join(projects::table))
             .select((
                 events::id,
                 events::at,
@@ -269,12 +205,19 @@ impl Store {
                 events::actor,
                 nodes::name.nullable(),
                 deployments::name.nullable(),
+                projects::name.nullable(),
                 events::instance_id,
                 events::operation_id,
             ))
             .order((events::recorded_at.desc(), events::id.desc()))
             .limit(fetch_limit(limit))
             .into_boxed();
+        if let Visible::Projects(ids) = visible {
+            query = query.filter(deployments::project_id.eq_any(ids));
+        }
+        if let Some(id) = filter.project_id {
+            query = query.filter(deployments::project_id.eq(id.uuid()));
+        }
         if let Some(id) = filter.deployment_id {
             query = query.filter(events::deployment_id.eq(id.uuid()));
         }

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use crate::{
     Store, StoreError,
+    audit::{Actor, AuditNew, audit_insert_on_conn},
     schema::{fleet, signing_keys},
+    txn::db_now,
+    wake::{Wake, wake_in_txn},
 };
 
 /// The fleet's row. Sealed values are opaque here.
@@ -52,6 +55,8 @@ pub struct SigningKeyRow {
     pub public_key: Vec<u8>,
     /// PKCS #8, sealed.
     pub private_key_sealed: Vec<u8>,
+    /// When its tokens stop being good; `None` for the one that signs.
+    pub retired_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -74,15 +79,20 @@ impl Store {
         Ok(fleet::table.select(FleetRow::as_select()).first(&mut conn).await?)
     }
 
-    /// Keys that are not retired, the newest first: that one signs.
+    /// Keys whose tokens are good, first the one that signs: the newest that is not to
+    /// be retired.
     ///
     /// # Errors
     /// When the database is not there.
     pub async fn signing_key_list(&self) -> Result<Vec<SigningKeyRow>, StoreError> {
         let mut conn = self.conn().await?;
         Ok(signing_keys::table
-            .filter(signing_keys::retired_at.is_null())
-            .order((signing_keys::created_at.desc(), signing_keys::kid))
+            .filter(signing_keys::retired_at.is_null().or(signing_keys::retired_at.gt(db_now())))
+            .order((
+                signing_keys::retired_at.is_not_null(),
+                signing_keys::created_at.desc(),
+                signing_keys::kid,
+            ))
             .select(SigningKeyRow::as_select())
             .load(&mut conn)
             .await?)
@@ -104,5 +114,41 @@ impl Store {
             .execute(&mut conn)
             .await?;
         Ok(())
+    }
+
+    /// Adds a key that signs from now on. The tokens of all older ones are good until
+    /// `retire_at`, or until an earlier moment that was set before.
+    ///
+    /// # Errors
+    /// When the database is not there, or has no fleet yet.
+    pub async fn signing_key_rotate(
+        &self,
+        row: &SigningKeyRow,
+        retire_at: Timestamp,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
+        self.transact("signing_key_rotate", async |conn| {
+            // One at a time, so that each sees the other's key.
+            fleet::table.select(fleet::id).for_update().first::<Uuid>(conn).await?;
+            let newest = signing_keys::table.select(diesel::dsl::max(signing_keys::created_at));
+            let newest: Option<Timestamp> = newest.first(conn).await?;
+            let later = signing_keys::retired_at.is_null().or(signing_keys::retired_at.gt(Some(retire_at)));
+            diesel::update(signing_keys::table.filter(later))
+                .set(signing_keys::retired_at.eq(Some(retire_at)))
+                .execute(conn)
+                .await?;
+            // Later than the last, however the clocks of those who made them stand.
+            let least = newest.map_or(Timestamp::UNIX_EPOCH, |at| at + chrono::TimeDelta::microseconds(1));
+            let created_at = least.max(chrono::Utc::now());
+            diesel::insert_into(signing_keys::table)
+                .values((row, signing_keys::created_at.eq(created_at)))
+                .execute(conn)
+                .await?;
+            wake_in_txn(conn, Wake::Keys).await?;
+            let after = serde_json::json!({ "kid": row.kid, "older_keys_end_at": retire_at });
+            let audit = AuditNew::done("signing_key_rotate", &row.kid).change(None, Some(after));
+            audit_insert_on_conn(conn, actor, &audit).await
+        })
+        .await
     }
 }

@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{
     Timestamp,
     assignment::{Assignment, AssignmentDelta, AssignmentSet},
-    id::{DeploymentId, InstanceId, NodeId, OperationId},
+    id::{DeploymentId, InstanceId, NodeId, OperationId, ProjectId},
     instance::{Desired, InstanceStatus, Phase},
     node::NodeState,
     operation::OperationKind,
@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use crate::{
     Refusal, Store, StoreError,
+    audit::{Actor, AuditNew, audit_insert_on_conn},
     deployment::read_spec,
-    event::{Actor, AuditNew, EventNew, Severity, audit_insert_on_conn, event_insert_on_conn},
+    event::{EventNew, Severity, event_insert_on_conn},
     operation::{OperationNew, operation_insert_in_txn},
-    schema::{deployments, instances, nodes, revisions},
+    schema::{deployments, instances, nodes, projects, revisions},
     wake::{Wake, wake_in_txn},
 };
 
@@ -32,6 +33,10 @@ pub struct Instance {
     pub deployment_id: DeploymentId,
     /// By name.
     pub deployment_name: String,
+    /// Which project that belongs to.
+    pub project_id: ProjectId,
+    /// By name.
+    pub project: String,
     /// Which revision.
     pub revision: u32,
     /// Where.
@@ -56,11 +61,12 @@ pub struct Instance {
 
 type InstanceRow = (
     (Uuid, Uuid, String, i32),
+    (Uuid, String),
     (Uuid, String, String, serde_json::Value),
     (String, serde_json::Value, serde_json::Value, Option<Timestamp>, Timestamp),
 );
 
-fn read((whose, place, known): InstanceRow) -> Result<Instance, StoreError> {
+fn read((whose, project, place, known): InstanceRow) -> Result<Instance, StoreError> {
     let (id, deployment_id, deployment_name, revision) = whose;
     let (node_id, node_name, node_state, facts) = place;
     let (desired, placement, status, observed_at, created_at) = known;
@@ -68,6 +74,8 @@ fn read((whose, place, known): InstanceRow) -> Result<Instance, StoreError> {
         id: id.into(),
         deployment_id: deployment_id.into(),
         deployment_name,
+        project_id: project.0.into(),
+        project: project.1,
         revision: u32::try_from(revision).unwrap_or_default(),
         node_id: node_id.into(),
         node_name,
@@ -93,8 +101,10 @@ pub(crate) fn read_status(status: serde_json::Value) -> Result<InstanceStatus, S
 
 #[diesel::dsl::auto_type(no_type_alias)]
 fn whole() -> _ {
-    instances::table.inner_join(deployments::table).inner_join(nodes::table).select((
+    let deployment = deployments::table.inner_join(projects::table);
+    instances::table.inner_join(deployment).inner_join(nodes::table).select((
         (instances::id, instances::deployment_id, deployments::name, instances::revision),
+        (deployments::project_id, projects::name),
         (instances::node_id, nodes::name, nodes::state, nodes::facts),
         (
             instances::desired,
@@ -173,19 +183,20 @@ impl Store {
         actor: &Actor,
     ) -> Result<OperationId, StoreError> {
         self.transact("instance_request", async |conn| {
-            let found: Option<(Uuid, Uuid, String, i32)> = instances::table
-                .inner_join(deployments::table)
+            let found: Option<(Uuid, Uuid, String, String, i32)> = instances::table
+                .inner_join(deployments::table.inner_join(projects::table))
                 .filter(instances::id.eq(id.uuid()))
                 .select((
                     instances::node_id,
                     instances::deployment_id,
                     deployments::name,
+                    projects::name,
                     instances::revision,
                 ))
                 .first(conn)
                 .await
                 .optional()?;
-            let (node, deployment, name, revision) = found.ok_or(Refusal::Missing("instance"))?;
+            let (node, deployment, name, project, revision) = found.ok_or(Refusal::Missing("instance"))?;
             // The node's row is locked before the instance's, as everywhere.
             let assignment_revision = assignment_revision_next_in_txn(conn, node.into()).await?;
             let (desired, generation, status): (String, i32, serde_json::Value) = instances::table
@@ -194,9 +205,11 @@ impl Store {
                 .for_update()
                 .first(conn)
                 .await?;
-            if read_desired(desired)? == Desired::Removed {
+            let desired = read_desired(desired)?;
+            if desired == Desired::Removed {
                 return Err(Refusal::Deleting(id.to_string()).into());
             }
+            let before = generation;
             let generation = generation + i32::from(request.anew(&read_status(status)?));
             diesel::update(instances::table.filter(instances::id.eq(id.uuid())))
                 .set((
@@ -219,7 +232,14 @@ impl Store {
             };
             operation_insert_in_txn(conn, &operation, actor).await?;
             let action = request.kind().as_str();
-            audit_insert_on_conn(conn, actor, &AuditNew::done(action, &id.to_string())).await?;
+            let shown = |desired: Desired, restart_generation: i32| {
+                let desired = desired.as_str();
+                serde_json::json!({ "deployment": name, "desired": desired, "restart_generation": restart_generation })
+            };
+            let (before, after) = (shown(desired, before), shown(request.desired(), generation));
+            let audit = AuditNew::done(action, &id.to_string()).in_project(project);
+            let audit = audit.change(Some(before), Some(after));
+            audit_insert_on_conn(conn, actor, &audit).await?;
             let event = EventNew {
                 actor: Some(actor.name.clone()),
                 node_id: Some(node.into()),

@@ -9,32 +9,52 @@
 //! | room | tables |
 //! |---|---|
 //! | [`fleet`] | fleet, signing_keys |
-//! | [`account`] | accounts, sessions, api_tokens, invites |
+//! | [`account`] | accounts |
+//! | [`session`] | sessions, refresh_tokens |
+//! | [`api_token`] | api_tokens |
+//! | [`invite`] | invites |
+//! | [`settings`] | settings |
+//! | [`oauth`] | oauth_flows, oauth_codes |
+//! | [`identity`] | identities |
+//! | [`caller`] | whose a session or token is, and what that one sees |
+//! | [`audit`] | audit_log |
 //! | [`node`] | nodes, node_certificates, enrolment_tokens |
+//! | [`project`] | projects, project_members |
 //! | [`deployment`] | deployments, revisions |
 //! | [`instance`] | instances: requests, assignments, reports |
 //! | [`orchestrate`] | the planning transaction |
 //! | [`operation`] | operations, idempotency_keys |
-//! | [`event`] | events, audit_log |
+//! | [`event`] | events |
+//! | [`limit`] | rate_limits |
 //! | [`retention`] | what is too old, in all of them |
 //! | [`sample`] | instance_samples and its partitions |
 
 pub mod account;
+pub mod api_token;
+pub mod audit;
+pub mod caller;
 pub mod deployment;
 mod error;
 pub mod event;
 pub mod fleet;
+pub mod identity;
 pub mod instance;
+pub mod invite;
+pub mod limit;
 mod migrate;
 pub mod node;
+pub mod oauth;
 pub mod operation;
 pub mod orchestrate;
 mod page;
 mod pool;
+pub mod project;
 mod report;
 pub mod retention;
 pub mod sample;
 mod schema;
+pub mod session;
+pub mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod txn;

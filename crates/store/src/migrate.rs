@@ -59,3 +59,15 @@ pub(crate) fn revert_all(conn: AsyncPgConnection) -> Result<(), StoreError> {
     let mut harness = AsyncMigrationHarness::new(conn);
     harness.revert_all_migrations(MIGRATIONS).map(drop).map_err(StoreError::Migration)
 }
+
+/// Applies the migrations up to and with that one.
+#[cfg(feature = "testing")]
+pub(crate) fn run_up_to(conn: AsyncPgConnection, version: &str) -> Result<(), StoreError> {
+    let mut harness = AsyncMigrationHarness::new(conn);
+    for migration in harness.pending_migrations(MIGRATIONS).map_err(StoreError::Migration)? {
+        if migration.name().version().to_string().as_str() <= version {
+            harness.run_migration(&*migration).map_err(StoreError::Migration)?;
+        }
+    }
+    Ok(())
+}

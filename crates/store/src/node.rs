@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use crate::{
     Cursor, Page, Refusal, Store, StoreError,
-    event::{Actor, AuditNew, EventNew, Severity, audit_insert_on_conn, event_insert_on_conn},
+    audit::{Actor, ActorKind, AuditNew, audit_insert_on_conn},
+    event::{EventNew, Severity, event_insert_on_conn},
     page::fetch_limit,
     schema::{enrolment_tokens, instances, node_certificates, nodes},
     wake::{Wake, wake_in_txn},
@@ -92,6 +93,8 @@ pub struct NodeEnrol<'a> {
     pub name: &'a Name,
     /// What it says of itself.
     pub facts: &'a NodeFacts,
+    /// From where it enrols.
+    pub address: Option<&'a str>,
 }
 
 /// What became of an enrolment.
@@ -119,6 +122,28 @@ pub enum NodeKey {
     Id(NodeId),
     /// By name.
     Name(String),
+}
+
+fn node_actor(name: &str, address: Option<&str>) -> Actor {
+    Actor { address: address.map(str::to_owned), ..Actor::of(ActorKind::Node, format!("node {name}")) }
+}
+
+async fn node_certificate_insert_on_conn(
+    conn: &mut AsyncPgConnection,
+    node: NodeId,
+    fingerprint: &[u8],
+    not_after: Timestamp,
+) -> Result<(), StoreError> {
+    diesel::insert_into(node_certificates::table)
+        .values((
+            node_certificates::fingerprint_sha256.eq(fingerprint),
+            node_certificates::node_id.eq(node.uuid()),
+            node_certificates::not_after.eq(not_after),
+        ))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 fn json(value: &impl serde::Serialize, what: &'static str) -> Result<serde_json::Value, StoreError> {
@@ -152,8 +177,9 @@ impl Store {
                 ))
                 .execute(conn)
                 .await?;
-            audit_insert_on_conn(conn, actor, &AuditNew::done("enrolment_token_create", &id.to_string()))
-                .await
+            let shown = serde_json::json!({ "uses": uses, "labels": labels, "expires_at": expires_at });
+            let audit = AuditNew::done("enrolment_token_create", &id.to_string()).change(None, Some(shown));
+            audit_insert_on_conn(conn, actor, &audit).await
         })
         .await?;
         Ok(expires_at)
@@ -174,13 +200,13 @@ impl Store {
                 .filter(enrolment_tokens::token_sha256.eq(enrol.token_sha256))
                 .filter(enrolment_tokens::uses_left.gt(0))
                 .filter(enrolment_tokens::expires_at.gt(diesel::dsl::now));
-            let labels: Option<serde_json::Value> = diesel::update(good)
+            let used: Option<(Uuid, serde_json::Value)> = diesel::update(good)
                 .set(enrolment_tokens::uses_left.eq(enrolment_tokens::uses_left - 1))
-                .returning(enrolment_tokens::labels)
+                .returning((enrolment_tokens::id, enrolment_tokens::labels))
                 .get_result(conn)
                 .await
                 .optional()?;
-            let labels = labels.ok_or(Refusal::TokenRefused("enrolment token"))?;
+            let (token, labels) = used.ok_or(Refusal::TokenRefused("enrolment token"))?;
             let name = free_name_in_txn(conn, enrol.name).await?;
             diesel::insert_into(nodes::table)
                 .values((
@@ -193,8 +219,11 @@ impl Store {
                 ))
                 .execute(conn)
                 .await?;
-            let actor = Actor { name: format!("node {name}"), ..Actor::system() };
-            audit_insert_on_conn(conn, &actor, &AuditNew::done("node_enrol", &name)).await?;
+            let actor = node_actor(&name, enrol.address);
+            let shown =
+                serde_json::json!({ "id": enrol.id.uuid(), "labels": labels, "enrolment_token": token });
+            let audit = AuditNew::done("node_enrol", &name).change(None, Some(shown));
+            audit_insert_on_conn(conn, &actor, &audit).await?;
             let message = format!("node {name} was enrolled");
             let event = EventNew {
                 node_id: Some(enrol.id),
@@ -217,16 +246,33 @@ impl Store {
         not_after: Timestamp,
     ) -> Result<(), StoreError> {
         let mut conn = self.conn().await?;
-        diesel::insert_into(node_certificates::table)
-            .values((
-                node_certificates::fingerprint_sha256.eq(fingerprint),
-                node_certificates::node_id.eq(node.uuid()),
-                node_certificates::not_after.eq(not_after),
-            ))
-            .on_conflict_do_nothing()
-            .execute(&mut conn)
-            .await?;
-        Ok(())
+        node_certificate_insert_on_conn(&mut conn, node, fingerprint, not_after).await
+    }
+
+    /// Notes a certificate that a node got for its old one, and that it did.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`] for a node that was removed.
+    pub async fn node_certificate_renew(
+        &self,
+        node: NodeId,
+        (fingerprint, not_after): (&[u8], Timestamp),
+        address: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.transact("node_certificate_renew", async |conn| {
+            let name: Option<String> = nodes::table
+                .filter(nodes::id.eq(node.uuid()))
+                .select(nodes::name)
+                .first(conn)
+                .await
+                .optional()?;
+            let name = name.ok_or(Refusal::Missing("node"))?;
+            node_certificate_insert_on_conn(conn, node, fingerprint, not_after).await?;
+            let audit = AuditNew::done("node_renew", &name)
+                .change(None, Some(serde_json::json!({ "not_after": not_after })));
+            audit_insert_on_conn(conn, &node_actor(&name, address), &audit).await
+        })
+        .await
     }
 
     /// Whether a certificate is this node's, and not revoked.

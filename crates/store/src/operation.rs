@@ -2,20 +2,26 @@
 
 use std::time::Duration;
 
-use diesel::prelude::*;
+use diesel::{
+    expression::SqlLiteral,
+    prelude::*,
+    sql_types::{Jsonb, Nullable},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{
     Timestamp,
-    id::{DeploymentId, InstanceId, OperationId},
+    id::{DeploymentId, InstanceId, OperationId, ProjectId},
     operation::{Judgement, OperationKind, OperationView, Verdict},
 };
 use uuid::Uuid;
 
 use crate::{
     Cursor, Page, Store, StoreError,
-    event::{Actor, EventNew, Severity, event_insert_on_conn},
+    audit::Actor,
+    caller::Visible,
+    event::{EventNew, Severity, event_insert_on_conn},
     page::fetch_limit,
-    schema::operations,
+    schema::{deployments, operations},
     wake::{Wake, wake_in_txn},
 };
 
@@ -34,10 +40,28 @@ struct OperationRow {
     deadline_seconds: i32,
     verdict: Option<String>,
     message: String,
+    #[diesel(embed)]
+    times: Times,
+    // Not by a join: open operations are read with a lock, which an outer join cannot have.
+    #[diesel(select_expression = project_column(), select_expression_type = SqlLiteral<Nullable<Jsonb>>)]
+    project: Option<serde_json::Value>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = operations, check_for_backend(diesel::pg::Pg))]
+struct Times {
     created_at: Timestamp,
     updated_at: Timestamp,
     progressed_at: Timestamp,
     finished_at: Option<Timestamp>,
+}
+
+/// The project of the operation's deployment; null once that is forgotten.
+fn project_column() -> SqlLiteral<Nullable<Jsonb>> {
+    diesel::dsl::sql(
+        "(select jsonb_build_array(p.id, p.name) from deployments d join projects p on p.id = d.project_id \
+          where d.id = operations.deployment_id)",
+    )
 }
 
 /// An operation, as stored.
@@ -51,6 +75,9 @@ pub struct Operation {
     pub deployment_id: Option<DeploymentId>,
     /// Its name, kept even when it is gone.
     pub deployment_name: String,
+    /// The project that the deployment belongs to, and its name; `None` once the
+    /// deployment is forgotten.
+    pub project: Option<(ProjectId, String)>,
     /// The instance it is about.
     pub instance_id: Option<InstanceId>,
     /// What the judge looks at.
@@ -85,25 +112,27 @@ impl OperationRow {
                 Some(Verdict::parse(&text).ok_or_else(|| StoreError::corrupt("operation's verdict", text))?)
             }
         };
+        let project = self.project.map(serde_json::from_value).transpose();
         Ok(Operation {
             id: self.id.into(),
             actor: self.actor,
             deployment_id: self.deployment_id.map(Into::into),
             deployment_name: self.deployment_name,
+            project: project.map_err(|e| StoreError::corrupt("operation's project", e))?,
             instance_id: self.instance_id.map(Into::into),
             view: OperationView {
                 kind,
                 total: unsigned(self.total),
                 restart_generation: unsigned(self.restart_generation),
                 done: unsigned(self.done),
-                progressed_at: self.progressed_at,
+                progressed_at: self.times.progressed_at,
                 deadline: Duration::from_secs(u64::from(unsigned(self.deadline_seconds))),
             },
             verdict,
             message: self.message,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-            finished_at: self.finished_at,
+            created_at: self.times.created_at,
+            updated_at: self.times.updated_at,
+            finished_at: self.times.finished_at,
         })
     }
 }
@@ -218,12 +247,14 @@ impl Store {
         query.first(&mut conn).await.optional()?.map(OperationRow::read).transpose()
     }
 
-    /// Operations, the newest first.
+    /// Operations that are seen, the newest first. Those about no deployment, or one
+    /// that is forgotten, are only for who sees all projects.
     ///
     /// # Errors
     /// When the database is not there.
     pub async fn operation_list_page(
         &self,
+        visible: &Visible,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Operation>, StoreError> {
@@ -233,11 +264,16 @@ impl Store {
             .order((operations::created_at.desc(), operations::id.desc()))
             .limit(fetch_limit(limit))
             .into_boxed();
+        if let Visible::Projects(ids) = visible {
+            let seen = deployments::table.filter(deployments::project_id.eq_any(ids));
+            query = query.filter(operations::deployment_id.eq_any(seen.select(deployments::id.nullable())));
+        }
         if let Some(Cursor { at, id }) = after {
             let same = operations::created_at.eq(at).and(operations::id.lt(id));
             query = query.filter(operations::created_at.lt(at).or(same));
         }
         let rows: Vec<OperationRow> = query.load(&mut conn).await?;
-        Page::cut(rows, limit, |row| Cursor { at: row.created_at, id: row.id }).try_map(OperationRow::read)
+        Page::cut(rows, limit, |row| Cursor { at: row.times.created_at, id: row.id })
+            .try_map(OperationRow::read)
     }
 }

@@ -15,6 +15,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use crate::{
     StoreError,
     url::{DatabaseUrl, TlsRoots},
+    wake::Revocations,
     watched::Watched,
 };
 
@@ -39,6 +40,7 @@ pub(crate) type Conn = deadpool::Object<AsyncPgConnection>;
 pub struct Store {
     pool: deadpool::Pool<AsyncPgConnection>,
     settings: StoreSettings,
+    revocations: Revocations,
 }
 
 impl Store {
@@ -76,7 +78,13 @@ impl Store {
             .runtime(::deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| unavailable(e.into()))?;
-        Ok(Self { pool, settings })
+        Ok(Self { pool, settings, revocations: Revocations::default() })
+    }
+
+    /// How often access was ended; shared by all clones.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// A connection from the pool, within five seconds.

@@ -1,4 +1,5 @@
-//! What is too old goes, a bounded piece at a time.
+//! What is too old goes, a bounded piece at a time. Of the audit log and of readings,
+//! whole partitions go: see their own rooms.
 
 use diesel_async::RunQueryDsl;
 
@@ -12,14 +13,17 @@ const ROWS_MAX: i32 = 5_000;
 /// documents; see `docs/DATABASE.md`.
 const RULES: &[(&str, &str, &str)] = &[
     ("events", "id", "recorded_at < now() - interval '30 days'"),
-    ("audit_log", "id", "at < now() - interval '365 days'"),
     ("idempotency_keys", "ctid", "created_at < now() - interval '1 day'"),
     ("sessions", "id", "expires_at < now() - interval '30 days'"),
     ("invites", "id", "expires_at < now() - interval '30 days'"),
     ("enrolment_tokens", "id", "expires_at < now() - interval '30 days'"),
+    ("oauth_flows", "state_sha256", "expires_at < now()"),
+    ("oauth_codes", "code_sha256", "expires_at < now()"),
     ("operations", "id", "finished_at < now() - interval '90 days'"),
     ("instances", "id", "not assigned and coalesce(observed_at, created_at) < now() - interval '30 days'"),
-    ("deployments", "id", "deleted_at < now() - interval '30 days'"),
+    // Longer than operations: who sees an operation is told by its deployment's project.
+    ("deployments", "id", "deleted_at < now() - interval '91 days'"),
+    ("projects", "id", "deleted_at < now() - interval '92 days'"),
 ];
 
 impl Store {

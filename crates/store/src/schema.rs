@@ -9,6 +9,8 @@ diesel::table! {
         role -> Text,
         created_at -> Timestamptz,
         disabled_at -> Nullable<Timestamptz>,
+        kind -> Text,
+        email -> Nullable<Text>,
     }
 }
 
@@ -21,20 +23,27 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
         last_used_at -> Nullable<Timestamptz>,
+        scopes -> Jsonb,
+        last_used_address -> Nullable<Text>,
     }
 }
 
 diesel::table! {
-    audit_log (id) {
+    audit_log (at, id) {
         id -> Uuid,
         at -> Timestamptz,
         actor -> Text,
+        actor_kind -> Text,
+        actor_uuid -> Nullable<Uuid>,
+        credential_uuid -> Nullable<Uuid>,
         address -> Nullable<Text>,
         action -> Text,
         subject -> Text,
+        project -> Nullable<Text>,
         outcome -> Text,
         request_id -> Nullable<Text>,
-        details -> Nullable<Jsonb>,
+        before -> Nullable<Jsonb>,
+        after -> Nullable<Jsonb>,
     }
 }
 
@@ -48,6 +57,7 @@ diesel::table! {
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
+        project_id -> Uuid,
     }
 }
 
@@ -104,6 +114,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    identities (provider, subject) {
+        provider -> Text,
+        subject -> Text,
+        account_id -> Uuid,
+        login -> Text,
+        email -> Nullable<Text>,
+        mapped_role -> Nullable<Text>,
+        linked_at -> Timestamptz,
+        last_sign_in_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     instance_samples (instance_id, at) {
         instance_id -> Uuid,
         at -> Timestamptz,
@@ -145,6 +168,7 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Timestamptz,
         used_at -> Nullable<Timestamptz>,
+        bootstrap -> Bool,
     }
 }
 
@@ -178,6 +202,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    oauth_codes (code_sha256) {
+        code_sha256 -> Bytea,
+        account_id -> Uuid,
+        method -> Text,
+        browser_sha256 -> Bytea,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    oauth_flows (state_sha256) {
+        state_sha256 -> Bytea,
+        provider -> Text,
+        browser_sha256 -> Bytea,
+        pkce_verifier_sealed -> Bytea,
+        return_to -> Text,
+        account_id -> Nullable<Uuid>,
+        session_id -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     operations (id) {
         id -> Uuid,
         kind -> Text,
@@ -195,6 +244,42 @@ diesel::table! {
         updated_at -> Timestamptz,
         progressed_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    project_members (project_id, account_id) {
+        project_id -> Uuid,
+        account_id -> Uuid,
+        role -> Text,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    projects (id) {
+        id -> Uuid,
+        name -> Text,
+        is_default -> Bool,
+        created_at -> Timestamptz,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    rate_limits (key_sha256) {
+        key_sha256 -> Bytea,
+        empty_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    refresh_tokens (token_sha256) {
+        token_sha256 -> Bytea,
+        session_id -> Uuid,
+        created_at -> Timestamptz,
+        used_at -> Nullable<Timestamptz>,
+        uses -> SmallInt,
     }
 }
 
@@ -217,6 +302,18 @@ diesel::table! {
         ended_at -> Nullable<Timestamptz>,
         address -> Nullable<Text>,
         user_agent -> Nullable<Text>,
+        method -> Text,
+        last_used_at -> Timestamptz,
+        ended_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    settings (name) {
+        name -> Text,
+        value -> Jsonb,
+        updated_at -> Timestamptz,
+        updated_by -> Text,
     }
 }
 
@@ -239,14 +336,22 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     fleet,
     idempotency_keys,
+    identities,
     instance_samples,
     instances,
     invites,
     node_certificates,
     nodes,
+    oauth_codes,
+    oauth_flows,
     operations,
+    project_members,
+    projects,
+    rate_limits,
+    refresh_tokens,
     revisions,
     sessions,
+    settings,
     signing_keys,
 );
 
@@ -258,3 +363,9 @@ diesel::joinable!(instances -> deployments (deployment_id));
 diesel::joinable!(revisions -> deployments (deployment_id));
 diesel::joinable!(events -> nodes (node_id));
 diesel::joinable!(events -> deployments (deployment_id));
+diesel::joinable!(deployments -> projects (project_id));
+diesel::joinable!(project_members -> projects (project_id));
+diesel::joinable!(project_members -> accounts (account_id));
+diesel::joinable!(identities -> accounts (account_id));
+diesel::joinable!(refresh_tokens -> sessions (session_id));
+diesel::joinable!(oauth_codes -> accounts (account_id));

@@ -152,6 +152,21 @@ impl TestDatabase {
         tokio::task::spawn_blocking(|| crate::migrate::revert_all(conn)).await.unwrap().unwrap();
     }
 
+    /// Applies the migrations up to and with that one, such as `0001`.
+    pub async fn migrate_to(&self, version: &'static str) {
+        let conn = crate::pool::connect(&self.url).await.unwrap();
+        tokio::task::spawn_blocking(move || crate::migrate::run_up_to(conn, version)).await.unwrap().unwrap();
+    }
+
+    /// Runs statements that must be refused, and gives the database's words.
+    pub async fn refusal_of(&self, statements: &str) -> String {
+        let mut conn = crate::pool::connect(&self.url).await.unwrap();
+        match conn.batch_execute(statements).await {
+            Ok(()) => panic!("it was done: {statements}"),
+            Err(e) => e.to_string(),
+        }
+    }
+
     /// Runs statements.
     pub async fn execute(&self, statements: &str) {
         crate::pool::connect(&self.url).await.unwrap().batch_execute(statements).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, wake::noting_revocations};
 
 /// How often a transaction that lost against another is run again. Each try waits
 /// longer than the last; five tries cover contention that passes, and more would
@@ -41,7 +41,8 @@ impl Store {
         loop {
             let mut conn = self.conn().await?;
             AnsiTransactionManager::begin_transaction(&mut *conn).await?;
-            let result = match body(&mut conn).await {
+            let (done, revokes) = noting_revocations(body(&mut conn)).await;
+            let result = match done {
                 Ok(value) => AnsiTransactionManager::commit_transaction(&mut *conn)
                     .await
                     .map(|()| value)
@@ -53,6 +54,10 @@ impl Store {
                 }
             };
             drop(conn);
+            if revokes {
+                // Also when it failed: the commit may have been lost on its way back.
+                self.revocations().add();
+            }
             match result {
                 Err(error) if error.is_transient() && attempt < TRIES => {
                     tracing::debug!(

@@ -4,6 +4,14 @@
 //! it arrives after the commit and never without it. It may be lost with the
 //! connection; whoever listens must look for himself from time to time.
 
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
 use diesel::{result::Error as DieselError, sql_types::Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::id::{NodeId, OperationId};
@@ -24,6 +32,8 @@ pub enum Wake {
     Operation(OperationId),
     /// A session, account or node was revoked.
     Revoked,
+    /// The keys that sign access tokens changed.
+    Keys,
 }
 
 impl Wake {
@@ -33,6 +43,7 @@ impl Wake {
             Self::Assignments(node) => format!("assignments {node}"),
             Self::Operation(operation) => format!("operation {operation}"),
             Self::Revoked => "revoked".to_owned(),
+            Self::Keys => "keys".to_owned(),
         }
     }
 
@@ -40,6 +51,7 @@ impl Wake {
         match text.split_once(' ') {
             None if text == "orchestrate" => Some(Self::Orchestrate),
             None if text == "revoked" => Some(Self::Revoked),
+            None if text == "keys" => Some(Self::Keys),
             Some(("assignments", id)) => id.parse().ok().map(Self::Assignments),
             Some(("operation", id)) => id.parse().ok().map(Self::Operation),
             _ => None,
@@ -47,8 +59,48 @@ impl Wake {
     }
 }
 
+/// How often access was ended, as far as this process knows: by its own transactions,
+/// and by those it was told of. What was found out about a caller is good only while
+/// this has the value that it had before the question was asked.
+///
+/// A transaction that announces [`Wake::Revoked`] counts before its call returns, so
+/// nobody who ends access can forget to.
+#[derive(Clone, Default)]
+pub struct Revocations(Arc<AtomicU64>);
+
+impl Revocations {
+    /// Counts one.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        AtomicU64::load(&self.0, Ordering::SeqCst)
+    }
+}
+
+tokio::task_local! {
+    /// Whether the transaction that runs ends somebody's access.
+    static REVOKES: Cell<bool>;
+}
+
+/// Runs a transaction's body, and says whether it announced [`Wake::Revoked`].
+pub(crate) async fn noting_revocations<T>(body: impl Future<Output = T>) -> (T, bool) {
+    let noted = async {
+        let result = body.await;
+        (result, REVOKES.with(Cell::get))
+    };
+    REVOKES.scope(Cell::new(false), noted).await
+}
+
 /// Announces a change; heard once the transaction has committed.
 pub(crate) async fn wake_in_txn(conn: &mut AsyncPgConnection, wake: Wake) -> Result<(), DieselError> {
+    if wake == Wake::Revoked {
+        // Outside a transaction whoever announces it counts it himself.
+        let _ = REVOKES.try_with(|revokes| revokes.set(true));
+    }
     diesel::sql_query("select pg_notify($1, $2)")
         .bind::<Text, _>(CHANNEL)
         .bind::<Text, _>(wake.text())
@@ -64,7 +116,11 @@ impl Store {
     /// When the database is not there.
     pub async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
         let mut conn = self.conn().await?;
-        wake_in_txn(&mut conn, wake).await.map_err(Into::into)
+        let announced = wake_in_txn(&mut conn, wake).await.map_err(Into::into);
+        if wake == Wake::Revoked {
+            self.revocations().add();
+        }
+        announced
     }
 
     /// Listens on a connection of its own, and hands each wake-up to `on`, until
@@ -103,9 +159,13 @@ mod tests {
     #[test]
     fn wake_ups_read_back() {
         let id = Uuid::from_u128(5);
-        for wake in
-            [Wake::Orchestrate, Wake::Revoked, Wake::Assignments(id.into()), Wake::Operation(id.into())]
-        {
+        for wake in [
+            Wake::Orchestrate,
+            Wake::Revoked,
+            Wake::Keys,
+            Wake::Assignments(id.into()),
+            Wake::Operation(id.into()),
+        ] {
             assert_eq!(Wake::parse(&wake.text()), Some(wake));
         }
         assert_eq!(Wake::parse("assignments nobody"), None);

@@ -20,8 +20,9 @@ use domain::{
 };
 use store::{
     Refusal, Store, StoreError,
+    audit::Actor,
     deployment::{DeploymentKey, DeploymentNew, IdempotencyKey},
-    event::{Actor, EventFilter},
+    event::EventFilter,
     instance::InstanceRequest,
     node::NodeEnrol,
     testing::{TestDatabase, database},
@@ -64,6 +65,7 @@ async fn enrol(
         key_sha256: key,
         name: &name,
         facts: &facts,
+        address: None,
     };
     store.node_enrol(&enrol).await
 }
@@ -93,6 +95,7 @@ impl Fleet {
     fn deployment(name: &str, replicas: u32) -> DeploymentNew {
         let instance = InstanceSpec::of_image("app:1");
         DeploymentNew {
+            project_id: domain::id::ProjectId::DEFAULT,
             id: Uuid::now_v7().into(),
             name: name.into(),
             spec: DeploymentSpec {
@@ -208,11 +211,14 @@ async fn the_same_idempotency_key_makes_one_deployment_and_another_request_under
     let account = store::account::AccountNew {
         id: Uuid::now_v7().into(),
         name: "anna".into(),
-        password_hash: "-".into(),
+        kind: "user",
+        password_hash: Some("-".into()),
+        email: None,
     };
     let account = fleet.store().account_insert(&account, "admin", &actor()).await.unwrap().id();
     let actor = Actor { account_id: Some(account), ..actor() };
     let with_key = |name: &str, hash: u8| DeploymentNew {
+        project_id: domain::id::ProjectId::DEFAULT,
         idempotency: Some(IdempotencyKey { key: "k".into(), request_sha256: vec![hash] }),
         ..Fleet::deployment(name, 1)
     };
@@ -281,7 +287,7 @@ async fn reports_that_come_twice_or_late_change_nothing_and_make_no_second_event
     let filter = EventFilter { instance_id: Some(instance), ..EventFilter::default() };
     let kinds: Vec<_> = fleet
         .store()
-        .event_list_page(&filter, None, 50)
+        .event_list_page(&store::caller::Visible::All, &filter, None, 50)
         .await
         .unwrap()
         .items
@@ -462,7 +468,9 @@ async fn an_invite_makes_one_account_and_survives_a_name_that_is_taken() {
     let new = |name: &str| store::account::AccountNew {
         id: Uuid::now_v7().into(),
         name: name.into(),
-        password_hash: "-".into(),
+        kind: "user",
+        password_hash: Some("-".into()),
+        email: None,
     };
     db.store.account_insert(&new("anna"), "admin", &actor()).await.unwrap();
     db.store.invite_insert(b"invite", "operator", Duration::from_secs(60), &actor()).await.unwrap();

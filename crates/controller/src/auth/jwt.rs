@@ -128,6 +128,24 @@ pub struct Issued {
     pub expires_at: Timestamp,
 }
 
+/// A key as it is shown to whoever wants to verify tokens himself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    /// In the header of every token that it signed.
+    pub kid: String,
+    /// Raw Ed25519, 32 bytes.
+    pub public_key: Vec<u8>,
+}
+
+/// A key that signed before, and is still believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OlderKey {
+    /// Raw Ed25519, 32 bytes.
+    pub public_key: Vec<u8>,
+    /// Until when, if that is known.
+    pub retires_at: Option<Timestamp>,
+}
+
 /// What a verified token says. Ask the store whether the session still is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -135,8 +153,24 @@ pub struct Verified {
     pub account: UserId,
     /// The session that it belongs to.
     pub session: SessionId,
-    /// When it expires.
+    /// When it stops being good: it expires, or its key is retired.
     pub expires_at: Timestamp,
+}
+
+struct Known {
+    key: DecodingKey,
+    public_key: Vec<u8>,
+    retires_at: Option<Timestamp>,
+}
+
+impl Known {
+    fn new(OlderKey { public_key, retires_at }: OlderKey) -> (String, Self) {
+        (kid(&public_key), Self { key: DecodingKey::from_ed_der(&public_key), public_key, retires_at })
+    }
+
+    fn is_believed(&self, now: Timestamp) -> bool {
+        self.retires_at.is_none_or(|at| now < at)
+    }
 }
 
 /// The keys of a fleet: one that signs, and all that are still believed.
@@ -144,12 +178,13 @@ pub struct SigningKeys {
     issuer: String,
     header: Header,
     signing: EncodingKey,
-    verifying: BTreeMap<String, DecodingKey>,
+    verifying: BTreeMap<String, Known>,
+    validation: Validation,
 }
 
 impl SigningKeys {
-    /// Takes up the current private key (PKCS #8), and the public keys that older
-    /// tokens may still be signed with. `issuer` is what makes tokens of this fleet
+    /// Takes up the current private key (PKCS #8), and the keys that older tokens may
+    /// still be signed with. `issuer` is what makes tokens of this fleet
     /// its own; the same for all its controllers.
     ///
     /// # Errors
@@ -157,18 +192,26 @@ impl SigningKeys {
     pub fn new(
         issuer: impl Into<String>,
         current: &[u8],
-        older: impl IntoIterator<Item = Vec<u8>>,
+        older: impl IntoIterator<Item = OlderKey>,
     ) -> Result<Self, SigningError> {
         jwt_ring::install();
         let current_public = public_key_of(current)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(kid(&current_public));
-        let verifying = older
-            .into_iter()
-            .chain([current_public])
-            .map(|public| (kid(&public), DecodingKey::from_ed_der(&public)))
-            .collect();
-        Ok(Self { issuer: issuer.into(), header, signing: EncodingKey::from_ed_der(current), verifying })
+        let current_key = OlderKey { public_key: current_public, retires_at: None };
+        let verifying = older.into_iter().chain([current_key]).map(Known::new).collect();
+        let (issuer, signing) = (issuer.into(), EncodingKey::from_ed_der(current));
+        let validation = validation(&issuer);
+        Ok(Self { issuer, header, signing, verifying, validation })
+    }
+
+    /// The keys whose tokens are believed now, for others to see.
+    #[must_use]
+    pub fn public_keys(&self, now: Timestamp) -> Vec<PublicKey> {
+        let believed = self.verifying.iter().filter(|(_, known)| known.is_believed(now));
+        let shown =
+            believed.map(|(kid, known)| PublicKey { kid: kid.clone(), public_key: known.public_key.clone() });
+        shown.collect()
     }
 
     /// Issues a token for a session.
@@ -213,21 +256,13 @@ impl SigningKeys {
         if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some("JWT") || header.crit.is_some() {
             return Err(JwtError::Malformed);
         }
-        let key =
-            header.kid.as_deref().and_then(|kid| self.verifying.get(kid)).ok_or(JwtError::UnknownKey)?;
-        let claims: Claims = jsonwebtoken::decode(token, key, &self.validation()).map_err(fault_of)?.claims;
-        self.accept(&claims, now)
-    }
-
-    /// What the library checks. The clock it would use is the system's, so times
-    /// are checked here.
-    fn validation(&self) -> Validation {
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.validate_exp = false;
-        validation
+        let known = header.kid.as_deref().and_then(|kid| self.verifying.get(kid));
+        let known = known.filter(|known| known.is_believed(now)).ok_or(JwtError::UnknownKey)?;
+        let claims: Claims =
+            jsonwebtoken::decode(token, &known.key, &self.validation).map_err(fault_of)?.claims;
+        let verified = self.accept(&claims, now)?;
+        let expires_at = known.retires_at.map_or(verified.expires_at, |at| at.min(verified.expires_at));
+        Ok(Verified { expires_at, ..verified })
     }
 
     fn accept(&self, claims: &Claims, now: Timestamp) -> Result<Verified, JwtError> {
@@ -245,6 +280,17 @@ impl SigningKeys {
         }
         Ok(Verified { account: claims.sub.into(), session: claims.sid.into(), expires_at })
     }
+}
+
+/// What the library checks. The clock it would use is the system's, so times are
+/// checked here.
+fn validation(issuer: &str) -> Validation {
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    validation.set_issuer(&[issuer]);
+    validation.set_audience(&[AUDIENCE]);
+    validation.validate_exp = false;
+    validation
 }
 
 fn fault_of(error: jsonwebtoken::errors::Error) -> JwtError {

@@ -10,9 +10,17 @@
 //! | [`token`] | opaque tokens: API, invite and enrolment |
 //! | [`jwt`] | access tokens of signed-in accounts |
 //! | [`role`] | what an account may do |
+//! | [`policy`] | the one table of who may do what |
+//! | [`cookie`] | values that a browser keeps, and cannot change |
+//! | [`oauth`] | signing in by another's word: GitHub's |
+//! | [`caller`] | who is calling, and what that one may |
 
+pub mod caller;
+pub mod cookie;
 pub mod jwt;
 mod jwt_ring;
+pub mod oauth;
 pub mod password;
+pub mod policy;
 pub mod role;
 pub mod token;

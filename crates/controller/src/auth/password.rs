@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 mod hasher;
+mod threads;
 
 pub use hasher::{COSTS, HashError, Hasher, Verdict};
 

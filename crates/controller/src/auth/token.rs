@@ -28,10 +28,14 @@ pub enum Kind {
     Invite,
     /// Lets a host become a node.
     Enrolment,
+    /// Continues a session, once.
+    Refresh,
+    /// Gets the tokens of a sign-in at a provider, once.
+    Code,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Api, Self::Invite, Self::Enrolment];
+    const ALL: [Self; 5] = [Self::Api, Self::Invite, Self::Enrolment, Self::Refresh, Self::Code];
 
     /// What tokens of this kind begin with.
     #[must_use]
@@ -40,6 +44,8 @@ impl Kind {
             Self::Api => "a67_",
             Self::Invite => "a67i_",
             Self::Enrolment => "a67e_",
+            Self::Refresh => "a67r_",
+            Self::Code => "a67c_",
         }
     }
 }
@@ -251,6 +257,40 @@ mod tests {
                 }
             }
             prop_assert!(parse_enrolment(&text).is_err());
+        }
+
+        #[test]
+        fn a_token_is_its_prefix_and_32_bytes_written_in_their_one_way(body in "[A-Za-z0-9_-]{42,44}") {
+            let bytes = URL_SAFE_NO_PAD.decode(&body).unwrap_or_default();
+            let is_one = bytes.len() == SECRET_BYTES && URL_SAFE_NO_PAD.encode(&bytes) == body;
+            for kind in Kind::ALL {
+                let text = format!("{}{body}", kind.prefix());
+                prop_assert_eq!(Secret::parse(kind, &text).is_ok(), is_one);
+                for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
+                    prop_assert!(Secret::parse(other, &text).is_err());
+                }
+            }
+        }
+
+        #[test]
+        fn what_differs_in_a_character_is_another_token_or_none(at in 0..SECRET_CHARS, other in any::<char>()) {
+            let made = Secret::generate(Kind::Refresh).unwrap();
+            let at = at + Kind::Refresh.prefix().len();
+            let changed: String =
+                made.reveal().chars().enumerate().map(|(n, c)| if n == at { other } else { c }).collect();
+            prop_assume!(changed != *made.reveal());
+            let read = Secret::parse(Kind::Refresh, &changed).map(|read| read.sha256());
+            prop_assert!(read != Ok(made.sha256()));
+            prop_assert!(!same(&sha256(&changed), &made.sha256()));
+        }
+
+        #[test]
+        fn an_enrolment_token_is_taken_apart_as_it_was_put_together(ca in any::<[u8; 32]>(), cut in 0..112_usize) {
+            let made = Secret::generate(Kind::Enrolment).unwrap();
+            let text = enrolment_text(&made, &ca);
+            let (secret, authority) = parse_enrolment(&text).unwrap();
+            prop_assert_eq!((secret.sha256(), authority), (made.sha256(), ca));
+            prop_assert!(parse_enrolment(&text[..cut]).is_err());
         }
     }
 }

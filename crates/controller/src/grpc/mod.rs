@@ -17,6 +17,10 @@ use protocol::proto::{
     agent_service_server::{AgentService, AgentServiceServer},
     enrolment_service_server::EnrolmentServiceServer,
 };
+use store::{
+    audit::{Actor, ActorKind},
+    node::NodeKey,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
@@ -78,6 +82,7 @@ fn status(error: &Error) -> Status {
         GrpcCode::AlreadyExists => Code::AlreadyExists,
         GrpcCode::PermissionDenied => Code::PermissionDenied,
         GrpcCode::ResourceExhausted => Code::ResourceExhausted,
+        GrpcCode::DeadlineExceeded => Code::DeadlineExceeded,
         GrpcCode::FailedPrecondition => Code::FailedPrecondition,
         GrpcCode::Internal => Code::Internal,
         GrpcCode::Unavailable => Code::Unavailable,
@@ -100,6 +105,11 @@ fn check_version(version: u32) -> Result<(), Status> {
     )))
 }
 
+/// From where a call comes.
+fn peer_address<T>(request: &Request<T>) -> Option<String> {
+    request.remote_addr().map(|address| address.ip().to_canonical().to_string())
+}
+
 impl Grpc {
     /// The node that a call comes from: by its certificate, which TLS has
     /// verified, and which must not be revoked.
@@ -111,10 +121,15 @@ impl Grpc {
         let node = pki::peer_node_id(leaf)
             .ok_or_else(|| Status::unauthenticated("the certificate names no node"))?;
         let good = self.0.store.node_certificate_is_good(node, &token::sha256_of(leaf)).await;
-        match good.map_err(|e| status(&e.into()))? {
-            true => Ok(node),
-            false => Err(Status::permission_denied("the node is unknown, revoked or removed")),
+        if good.map_err(|e| status(&e.into()))? {
+            return Ok(node);
         }
+        let known = self.0.store.node_fetch(&NodeKey::Id(node)).await.ok().flatten();
+        let name = known.map_or_else(|| node.to_string(), |node| node.name);
+        let address = peer_address(request);
+        let actor = Actor { address, ..Actor::of(ActorKind::Node, format!("node {name}")) };
+        self.0.stranger_refused(&actor, "node_session", &name).await;
+        Err(Status::permission_denied("the node is unknown, revoked or removed"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What handlers take in: callers with the role that they need, bodies, queries.
+//! What handlers take in: callers with the permission that they need, bodies, queries.
 
 use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
@@ -10,13 +10,22 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use serde::de::DeserializeOwned;
-use store::event::Actor;
+use store::{
+    audit::{Actor, ActorKind},
+    caller::Visible,
+};
+use tokio::time::timeout;
 use tracing_actix_web::RequestId;
+use uuid::Uuid;
 
+use super::{client, guard};
 use crate::{
-    auth::role::Role,
+    auth::{
+        caller::{Caller, Credential, Decision},
+        policy::{Permission, Rule},
+    },
     error::{Error, ErrorKind},
-    service::{Services, identity},
+    service::Services,
 };
 
 /// Largest body.
@@ -24,84 +33,141 @@ pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, Error>>>>;
 
-/// A role that a handler can ask for in its signature.
-pub trait AtLeast: 'static {
-    /// The least role that may.
-    const ROLE: Role;
-}
-
-/// May look.
-pub struct Viewer;
-/// May change deployments.
-pub struct Operator;
-/// May change who may what.
-pub struct Admin;
-
-impl AtLeast for Viewer {
-    const ROLE: Role = Role::Viewer;
-}
-impl AtLeast for Operator {
-    const ROLE: Role = Role::Operator;
-}
-impl AtLeast for Admin {
-    const ROLE: Role = Role::Admin;
-}
-
-/// Who calls, known to have at least the role `R`.
-pub struct Caller<R: AtLeast> {
-    /// The account and its session.
-    pub identity: identity::Caller,
+/// Who calls, known to have the permission `P`; over which projects' objects, is
+/// asked of [`Allowed::over`].
+pub struct Allowed<P: Permission> {
+    /// Who.
+    pub caller: Caller,
     /// For records of what is done.
     pub actor: Actor,
-    role: PhantomData<R>,
+    permission: PhantomData<P>,
 }
 
-impl<R: AtLeast> FromRequest for Caller<R> {
+impl<P: Permission> Allowed<P> {
+    /// Makes sure that the caller has the permission over an object of a project;
+    /// `what` is its kind, and its name or id.
+    ///
+    /// # Errors
+    /// That there is none, to a caller who does not see it; else that it may not.
+    pub async fn over(&self, services: &Services, project: Uuid, what: (&str, &str)) -> Result<(), Error> {
+        let decision = self.caller.decide_in(&P::RULE, project);
+        if decision != Decision::May {
+            let (kind, name) = what;
+            let subject = format!("{kind} {name}");
+            services.refused(&self.actor, &P::RULE, &subject, Some(project.into())).await?;
+        }
+        judge(&self.caller, &P::RULE, decision, what.0)
+    }
+
+    /// Makes sure that the caller also has another permission, over the fleet, for
+    /// what the request turns out to ask; `subject` goes into the audit log.
+    ///
+    /// # Errors
+    /// That it may not.
+    pub async fn also<Q: Permission>(&self, services: &Services, subject: &str) -> Result<(), Error> {
+        let decision = self.caller.decide(&Q::RULE);
+        if decision != Decision::May {
+            services.refused(&self.actor, &Q::RULE, subject, None).await?;
+        }
+        judge(&self.caller, &Q::RULE, decision, "request")
+    }
+
+    /// The projects whose objects the caller sees.
+    pub fn visible(&self) -> Visible {
+        self.caller.visible()
+    }
+}
+
+impl<P: Permission> FromRequest for Allowed<P> {
     type Error = Error;
     type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        guard::remember(request);
         let services = services(request);
         let token = bearer(request);
         let anonymous = anonymous(request);
+        let subject = format!("{} {}", request.method(), request.path());
         Box::pin(async move {
             let (services, token) = (services?, token?);
-            let identity = services.authenticate(&token).await?;
-            let actor =
-                Actor { name: identity.name.clone(), account_id: Some(identity.account_id), ..anonymous };
-            if identity.role < R::ROLE {
-                services.refused(&actor).await?;
-                let message = format!(
-                    "this needs the role {}; {} has the role {}",
-                    R::ROLE.as_str(),
-                    identity.name,
-                    identity.role.as_str()
-                );
-                return Err(Error::new(ErrorKind::PermissionDenied, "role_too_low", message));
+            let caller = match services.authenticate(&token, anonymous.address.as_deref()).await {
+                Ok(caller) => caller,
+                Err(e) => {
+                    if e.kind() == ErrorKind::Unauthenticated {
+                        services.stranger_refused(&anonymous, "authenticate", &subject).await;
+                    }
+                    return Err(e);
+                }
+            };
+            let actor = actor(&caller, anonymous);
+            let decision = caller.decide(&P::RULE);
+            if decision != Decision::May {
+                services.refused(&actor, &P::RULE, &subject, None).await?;
             }
-            Ok(Self { identity, actor, role: PhantomData })
+            judge(&caller, &P::RULE, decision, "request")?;
+            Ok(Self { caller, actor, permission: PhantomData })
         })
     }
 }
 
-/// A request whose sender nobody knows yet.
+fn actor(caller: &Caller, anonymous: Actor) -> Actor {
+    let credential = match &caller.credential {
+        Credential::Session(id) => Some(id.uuid()),
+        Credential::Token { id, .. } => Some(*id),
+        Credential::None => None,
+    };
+    Actor {
+        name: caller.name.clone(),
+        kind: caller.kind,
+        account_id: Some(caller.account_id),
+        credential,
+        ..anonymous
+    }
+}
+
+/// Turns what was decided into an answer.
+fn judge(caller: &Caller, rule: &Rule, decision: Decision, what: &str) -> Result<(), Error> {
+    let refused = |code, message| Err(Error::new(ErrorKind::PermissionDenied, code, message));
+    match decision {
+        Decision::May => Ok(()),
+        Decision::Unseen => Err(Error::not_found(what)),
+        Decision::RoleTooLow => {
+            let message =
+                format!("{} needs the role {} for this ({})", caller.name, rule.role.as_str(), rule.name);
+            refused("role_too_low", message)
+        }
+        Decision::ScopeMissing => {
+            refused("scope_missing", format!("the API token has no scope that covers {}", rule.name))
+        }
+    }
+}
+
+/// A request whose sender nobody knows yet. It counts as an attempt of its address,
+/// over all controllers; the answer says how many are left.
 pub struct Anonymous(pub Actor);
 
 impl FromRequest for Anonymous {
     type Error = Error;
-    type Future = std::future::Ready<Result<Self, Error>>;
+    type Future = Extracted<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        std::future::ready(Ok(Self(anonymous(request))))
+        guard::remember(request);
+        let (services, actor) = (services(request), anonymous(request));
+        let (address, request) = (client::address(request), request.clone());
+        Box::pin(async move {
+            if let Some(taken) = services?.attempt_take(address).await? {
+                request.extensions_mut().insert(taken);
+            }
+            Ok(Self(actor))
+        })
     }
 }
 
 fn anonymous(request: &HttpRequest) -> Actor {
     Actor {
-        name: "anonymous".to_owned(),
-        account_id: None,
-        address: request.peer_addr().map(|a| a.ip().to_string()),
+        address: client::address(request).map(|address| address.to_string()),
         request_id: request_id(request),
+        ..Actor::of(ActorKind::Anonymous, "anonymous")
     }
 }
 
@@ -115,7 +181,8 @@ fn services(request: &HttpRequest) -> Result<Arc<Services>, Error> {
     data.ok_or_else(|| Error::internal("the services are not registered"))
 }
 
-fn bearer(request: &HttpRequest) -> Result<String, Error> {
+/// The token that a request shows.
+pub(super) fn bearer(request: &HttpRequest) -> Result<String, Error> {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token =
         header.and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
@@ -165,10 +232,17 @@ impl<T: 'static> FromRequest for Body<T> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let is_json = kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with("application/json"));
         let bytes = Bytes::from_request(request, payload);
+        let services = services(request);
         Box::pin(async move {
-            Ok(Self { bytes: bytes.await.map_err(|e| body_error(&e)), is_json, value: PhantomData })
+            let read = timeout(services?.settings.edge.client_timeout, bytes).await;
+            let bytes = read.map_or_else(|_| Err(too_slow()), |bytes| bytes.map_err(|e| body_error(&e)));
+            Ok(Self { bytes, is_json, value: PhantomData })
         })
     }
+}
+
+fn too_slow() -> Error {
+    Error::new(ErrorKind::TooSlow, "body_too_slow", "the body did not come to its end in time")
 }
 
 fn body_error(error: &actix_web::Error) -> Error {
@@ -213,7 +287,47 @@ fn redacted(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::redacted;
+    use actix_web::{http::header::HeaderValue, test::TestRequest};
+    use proptest::prelude::*;
+
+    use super::{AUTHORIZATION, bearer, redacted};
+
+    fn bearer_of(header: &[u8]) -> Result<String, &'static str> {
+        // What no header can hold never comes in.
+        let Ok(value) = HeaderValue::from_bytes(header) else { return Err("no_token") };
+        let request = TestRequest::default().insert_header((AUTHORIZATION, value)).to_http_request();
+        bearer(&request).map_err(|error| error.code())
+    }
+
+    #[test]
+    fn only_a_bearer_header_has_a_token() {
+        for header in ["Bearer a67_x", "bearer a67_x", "Bearer   a67_x "] {
+            assert_eq!(bearer_of(header.as_bytes()), Ok("a67_x".to_owned()), "{header:?}");
+        }
+        for header in ["", "Bearer", "a67_x", "Basic a67_x", "Bearera67_x", "Token a67_x", "Bearer\ta67_x"] {
+            assert_eq!(bearer_of(header.as_bytes()), Err("no_token"), "{header:?}");
+        }
+        assert!(bearer(&TestRequest::default().to_http_request()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_gives_a_part_of_itself_or_nothing(
+            scheme in prop_oneof![Just("Bearer "), Just("bearer "), Just("BEARER "), Just("Basic "), Just("")],
+            rest in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let header = [scheme.as_bytes(), &rest].concat();
+            match bearer_of(&header) {
+                Ok(token) => {
+                    prop_assert_eq!(token.trim(), token.as_str());
+                    let text = std::str::from_utf8(&header).unwrap();
+                    prop_assert!(text.to_ascii_lowercase().starts_with("bearer "));
+                    prop_assert_eq!(text[7..].trim(), token);
+                }
+                Err(code) => prop_assert_eq!(code, "no_token"),
+            }
+        }
+    }
 
     #[test]
     fn a_value_in_a_message_is_not_repeated() {

@@ -3,7 +3,12 @@
 //! Handlers read the request, call one use case, and turn what it gives into a
 //! view. They never spawn: a worker's runtime ends with the server.
 
+mod client;
+mod cookie;
+mod cors;
 mod extract;
+mod guard;
+mod headers;
 mod openapi;
 mod page;
 mod problem;
@@ -13,15 +18,16 @@ mod v1;
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    App, Error as ActixError, HttpResponse, HttpServer,
+    App, Error as ActixError, HttpMessage, HttpResponse, HttpServer,
     body::{BoxBody, MessageBody},
     dev::{Server, ServiceRequest, ServiceResponse},
-    http::header::{HeaderName, HeaderValue},
-    middleware::{DefaultHeaders, Next, from_fn},
+    http::header::{HeaderName, HeaderValue, VARY},
+    middleware::{Condition, Next, from_fn},
     web,
 };
 use utoipa_actix_web::AppExt;
 
+use domain::limit::Taken;
 pub use openapi::document as openapi_document;
 
 use crate::{
@@ -45,6 +51,8 @@ pub fn server(
 ) -> std::io::Result<Server> {
     let stop = services.stopping.clone();
     let workers = std::thread::available_parallelism().map_or(WORKERS_MIN, |n| n.get().clamp(WORKERS_MIN, 8));
+    let edge = services.settings.edge.clone();
+    let client_timeout = edge.client_timeout;
     let data = web::Data::from(services);
     let server = HttpServer::new(move || {
         let (app, document) =
@@ -56,31 +64,21 @@ pub fn server(
             .app_data(web::PathConfig::default().error_handler(|_, _| no_such_route().into()))
             .configure(system::routes)
             .default_service(web::to(async || Err::<HttpResponse, _>(no_such_route())))
+            .wrap(from_fn(guard::guard))
+            .wrap(Condition::new(!edge.cors_origins.is_empty(), cors::cors(&edge.cors_origins)))
             .wrap(from_fn(respond))
-            .wrap(security_headers())
+            .wrap(from_fn(headers::secure))
             .wrap(tracing_actix_web::TracingLogger::<v1::Spans>::new())
     });
     let server = server
         .workers(workers)
         .worker_max_blocking_threads(4)
-        .client_request_timeout(Duration::from_secs(10))
+        .client_request_timeout(client_timeout)
         .shutdown_timeout(grace.as_secs())
         .disable_signals()
         .shutdown_signal(stop.cancelled_owned())
         .listen(listener)?;
     Ok(server.run())
-}
-
-fn security_headers() -> DefaultHeaders {
-    DefaultHeaders::new()
-        .add(("X-Content-Type-Options", "nosniff"))
-        .add(("X-Frame-Options", "DENY"))
-        .add(("Referrer-Policy", "no-referrer"))
-        .add(("Cache-Control", "no-store"))
-        .add((
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-        ))
 }
 
 /// Puts the request's id into every answer, and makes problems of errors: the
@@ -103,9 +101,20 @@ async fn respond(
         None => problem::answer(&foreign(error), id.clone()),
     });
     let mut response = match problem {
-        Some(problem) => response.into_response(problem),
+        Some(mut problem) => {
+            // What says which pages may read the answer stays on it.
+            let kept = |name: &HeaderName| name == VARY || name.as_str().starts_with("access-control-");
+            for (name, value) in response.headers().iter().filter(|(name, _)| kept(name)) {
+                problem.headers_mut().append(name.clone(), value.clone());
+            }
+            response.into_response(problem)
+        }
         None => response,
     };
+    let taken = response.request().extensions().get::<Taken>().copied();
+    if let Some(taken) = taken.filter(|_| !response.headers().contains_key("ratelimit-limit")) {
+        headers::rate(response.headers_mut(), taken);
+    }
     if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
@@ -116,6 +125,10 @@ async fn respond(
 fn foreign(error: &ActixError) -> Error {
     if error.as_response_error().status_code().is_server_error() {
         return Error::internal(error.to_string());
+    }
+    if error.as_error::<actix_cors::CorsError>().is_some() {
+        let message = "pages of this origin may not call the API; see cors_origins";
+        return Error::new(ErrorKind::PermissionDenied, "origin_not_allowed", message);
     }
     Error::new(ErrorKind::Malformed, "malformed", error.to_string())
 }

@@ -23,6 +23,7 @@ use utoipa_actix_web::AppExt;
     tags(
         (name = "auth", description = "Accounts, sessions, tokens"),
         (name = "nodes", description = "Docker hosts with an agent"),
+        (name = "projects", description = "What deployments belong to, and who is a member"),
         (name = "deployments", description = "What shall run"),
         (name = "instances", description = "What runs, copy by copy"),
         (name = "operations", description = "What was asked for, and what became of it"),

@@ -1,9 +1,13 @@
 //! Errors as RFC 9457 problems.
 
-use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header::RETRY_AFTER},
+};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use super::headers;
 use crate::error::{Error, ErrorKind};
 
 /// What every error answer looks like, as `application/problem+json`.
@@ -54,13 +58,16 @@ pub enum Problems {
     /// A name in use, or not in the present state.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(Problem),
+    /// A body that did not come to its end in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    TooSlow(Problem),
     /// A body over 1 MiB.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(Problem),
     /// Fields that are not allowed to be what they are; all are listed.
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(Problem),
-    /// Later.
+    /// Too often, or too many at once; after `Retry-After` seconds.
     #[response(status = 429, content_type = "application/problem+json")]
     RateLimited(Problem),
     /// Something that it needs is away; later.
@@ -73,12 +80,17 @@ pub(super) fn answer(error: &Error, request_id: Option<String>) -> HttpResponse 
     let status = status(error.kind());
     let mut response = HttpResponse::build(status);
     if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) {
-        response.insert_header(("Retry-After", "1"));
+        let wait = error.retries_after().map_or(1, headers::seconds).max(1);
+        response.insert_header((RETRY_AFTER, wait));
+    }
+    if error.kind() == ErrorKind::TooSlow {
+        // The rest of the body may come or not; nobody waits for it.
+        response.force_close();
     }
     if error.kind() == ErrorKind::Unauthenticated {
         response.insert_header(("WWW-Authenticate", "Bearer"));
     }
-    response.content_type("application/problem+json").json(Problem {
+    let mut response = response.content_type("application/problem+json").json(Problem {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or_default().to_owned(),
         status: status.as_u16(),
@@ -90,7 +102,11 @@ pub(super) fn answer(error: &Error, request_id: Option<String>) -> HttpResponse 
             .iter()
             .map(|f| FieldProblem { field: f.field.clone(), message: f.message.clone() })
             .collect(),
-    })
+    });
+    if let Some(taken) = error.rate() {
+        headers::rate(response.headers_mut(), taken);
+    }
+    response
 }
 
 fn status(kind: ErrorKind) -> StatusCode {

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpResponse, get, http::header::CACHE_CONTROL, web};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use utoipa::openapi::OpenApi;
 
-use crate::service::Services;
+use crate::{auth::jwt::PublicKey, service::Services};
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
-    config.service(healthz).service(readyz).service(version).service(openapi).service(front);
+    config.service(healthz).service(readyz).service(version).service(openapi).service(jwks).service(front);
 }
 
 #[derive(Serialize)]
@@ -62,6 +63,38 @@ async fn version() -> HttpResponse {
 #[get("/api/v1/openapi.json")]
 async fn openapi(document: web::Data<OpenApi>) -> HttpResponse {
     HttpResponse::Ok().json(document.get_ref())
+}
+
+#[derive(Serialize)]
+struct Jwks {
+    keys: Vec<Jwk>,
+}
+
+/// RFC 8037.
+#[derive(Serialize)]
+struct Jwk {
+    kty: &'static str,
+    crv: &'static str,
+    alg: &'static str,
+    #[serde(rename = "use")]
+    usage: &'static str,
+    kid: String,
+    x: String,
+}
+
+impl From<PublicKey> for Jwk {
+    fn from(PublicKey { kid, public_key }: PublicKey) -> Self {
+        let x = URL_SAFE_NO_PAD.encode(public_key);
+        Self { kty: "OKP", crv: "Ed25519", alg: "EdDSA", usage: "sig", kid, x }
+    }
+}
+
+/// The keys by which access tokens can be verified. Whether a token's session still is,
+/// only the API says.
+#[get("/.well-known/jwks.json")]
+async fn jwks(services: web::Data<Services>) -> HttpResponse {
+    let keys = services.public_keys().into_iter().map(Jwk::from).collect();
+    HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=300")).json(Jwks { keys })
 }
 
 /// A page for whoever opens the address in a browser.

@@ -2,12 +2,12 @@
 
 use domain::{
     deployment::DeploymentSpec,
-    id::{DeploymentId, InstanceId, OperationId},
+    id::{DeploymentId, InstanceId, OperationId, ProjectId},
     name::Name,
 };
 use store::{
-    deployment::{DeploymentKey, DeploymentNew, IdempotencyKey},
-    event::Actor,
+    audit::Actor,
+    deployment::{Deployment, DeploymentKey, DeploymentNew, IdempotencyKey},
     instance::InstanceRequest,
     operation::Operation,
 };
@@ -18,6 +18,8 @@ use crate::error::Error;
 
 /// What a user declares, not yet checked.
 pub struct Declaration {
+    /// Which project it shall belong to.
+    pub project_id: ProjectId,
     /// The name, as given.
     pub name: String,
     /// The rest.
@@ -26,17 +28,12 @@ pub struct Declaration {
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// Reads what a path says: an id, or else a name.
-#[must_use]
-pub fn key(text: &str) -> DeploymentKey {
-    text.parse().map_or_else(|_| DeploymentKey::Name(text.to_owned()), DeploymentKey::Id)
-}
-
 impl Services {
     /// Records a deployment; the agents carry it out.
     ///
     /// # Errors
-    /// With every field that is not allowed; when the name is in use.
+    /// With every field that is not allowed; when the name is in use in the project,
+    /// or the project is gone.
     pub async fn deployment_create(
         &self,
         declaration: Declaration,
@@ -53,6 +50,7 @@ impl Services {
             return Err(Error::invalid(faults));
         }
         let new = DeploymentNew {
+            project_id: declaration.project_id,
             id: DeploymentId::from_uuid(Uuid::now_v7()),
             name: declaration.name,
             spec: declaration.spec,
@@ -68,10 +66,14 @@ impl Services {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn deployment_delete(&self, key: &DeploymentKey, actor: &Actor) -> Result<Operation, Error> {
-        let id = OperationId::from_uuid(Uuid::now_v7());
-        let operation = self.store.deployment_delete(key, id, actor).await?;
-        tracing::info!(operation.id = %operation, "deletion of a deployment asked for");
+    pub async fn deployment_delete(
+        &self,
+        deployment: &Deployment,
+        actor: &Actor,
+    ) -> Result<Operation, Error> {
+        let (key, id) = (DeploymentKey::Id(deployment.id), OperationId::from_uuid(Uuid::now_v7()));
+        let operation = self.store.deployment_delete(&key, id, actor).await?;
+        tracing::info!(deployment.id = %deployment.id, operation.id = %operation, "deletion of a deployment asked for");
         self.operation(operation).await
     }
 

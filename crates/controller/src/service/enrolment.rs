@@ -8,7 +8,7 @@ use domain::{
     name::{Labels, Name, labels_fault},
     node::NodeFacts,
 };
-use store::{event::Actor, node::NodeEnrol};
+use store::{audit::Actor, node::NodeEnrol};
 use uuid::Uuid;
 
 use super::Services;
@@ -41,6 +41,8 @@ pub struct EnrolmentRequest {
     pub facts: NodeFacts,
     /// What it would like to be called; empty: its host name.
     pub name: String,
+    /// From where it was sent.
+    pub address: Option<String>,
 }
 
 /// A node, and its certificate.
@@ -98,9 +100,11 @@ impl Services {
             key_sha256: &token::sha256_of(&public_key),
             name: &name,
             facts: &request.facts,
+            address: request.address.as_deref(),
         };
         let enrolled = self.store.node_enrol(&enrol).await?;
-        let issued = self.certificate(enrolled.id, &request.csr_der).await?;
+        let issued = self.certificate(enrolled.id, &request.csr_der)?;
+        self.store.node_certificate_insert(enrolled.id, &issued.fingerprint, issued.not_after).await?;
         tracing::info!(node.id = %enrolled.id, node.name = enrolled.name, "node enrolled");
         Ok(Enrolment {
             node_id: enrolled.id,
@@ -120,6 +124,7 @@ impl Services {
         old_der: &[u8],
         csr_der: &[u8],
         signature: &[u8],
+        address: Option<&str>,
     ) -> Result<Enrolment, Error> {
         let refused = || {
             Error::new(
@@ -136,7 +141,9 @@ impl Services {
         if !self.store.node_certificate_is_good(renewal.node, &renewal.fingerprint).await? {
             return Err(refused());
         }
-        let issued = self.certificate(renewal.node, csr_der).await?;
+        let issued = self.certificate(renewal.node, csr_der)?;
+        let new = (issued.fingerprint.as_slice(), issued.not_after);
+        self.store.node_certificate_renew(renewal.node, new, address).await?;
         Ok(Enrolment {
             node_id: renewal.node,
             name: String::new(),
@@ -145,11 +152,9 @@ impl Services {
         })
     }
 
-    async fn certificate(&self, node: NodeId, csr_der: &[u8]) -> Result<IssuedCertificate, Error> {
+    fn certificate(&self, node: NodeId, csr_der: &[u8]) -> Result<IssuedCertificate, Error> {
         let lifetime = self.settings.certificate_lifetime;
-        let issued = self.ca.sign_agent(csr_der, node, lifetime, chrono::Utc::now()).map_err(bad_csr)?;
-        self.store.node_certificate_insert(node, &issued.fingerprint, issued.not_after).await?;
-        Ok(issued)
+        self.ca.sign_agent(csr_der, node, lifetime, chrono::Utc::now()).map_err(bad_csr)
     }
 }
 

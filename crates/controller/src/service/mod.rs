@@ -1,21 +1,29 @@
 //! Use cases, free of transport: what REST and gRPC handlers call.
 
+pub mod audit;
 pub mod deployments;
 pub mod enrolment;
+pub mod first_admin;
+pub mod flood;
 pub mod identity;
 pub mod logs;
+pub mod projects;
+pub mod settings;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use domain::{
     id::{FleetId, OperationId},
+    limit::Rate,
     presence::PresenceSettings,
 };
+use ipnet::IpNet;
 use store::{Store, operation::Operation};
 use tokio::{sync::broadcast, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{cookie::CookieKey, oauth::Providers},
     error::Error,
     fleet::{Heartbeats, Sessions, Streams},
     pki::Ca,
@@ -34,14 +42,39 @@ pub struct Settings {
     pub agent_url: String,
     /// How often agents send heartbeats, and when they count as gone.
     pub presence: PresenceSettings,
+    /// What stands between clients and the API.
+    pub edge: EdgeSettings,
     /// How often agents measure.
     pub metrics_period: Duration,
-    /// For how long a session lasts.
+    /// For how long a session lasts that is not refreshed.
     pub session_ttl: Duration,
+    /// For how long an access token is good.
+    pub access_token_ttl: Duration,
     /// Who may register.
-    pub registration: identity::Registration,
+    pub registration: identity::account::Registration,
+    /// For how long lines of the audit log are kept.
+    pub audit_retention: Duration,
     /// For how long a node's certificate is good.
     pub certificate_lifetime: Duration,
+}
+
+/// What stands between clients and the API.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    /// Proxies that are believed about whom they forward for.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Other origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
+    /// Requests without a token of one address; `None` for no limit.
+    pub attempts: Option<Rate>,
+    /// Failed sign-ins to one account; `None` for no limit.
+    pub failures: Option<Rate>,
+    /// Requests of one address to one controller; `None` for no limit.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// How long a client may take to send a request's head, and again its body.
+    pub client_timeout: Duration,
+    /// How long a request may take to be answered, besides the time that it asks to wait.
+    pub request_timeout: Duration,
 }
 
 /// Everything that handlers share. One per process, behind an `Arc`.
@@ -50,6 +83,10 @@ pub struct Services {
     pub store: Store,
     /// Accounts and tokens.
     pub identity: identity::Identity,
+    /// Who else is believed about who somebody is.
+    pub providers: Providers,
+    /// Signs what cookies hold.
+    pub cookies: CookieKey,
     /// The fleet's CA.
     pub ca: Arc<Ca>,
     /// Which fleet this is.
@@ -62,6 +99,10 @@ pub struct Services {
     pub streams: Streams,
     /// Operations that moved on.
     pub operations: OperationNews,
+    /// Refusals of those whom nobody knows, so that not each of a flood is written down.
+    pub strangers: audit::Strangers,
+    /// How often addresses called this process lately.
+    pub floods: identity::limits::Floods,
     /// Owner of everything that outlives a request.
     pub supervisor: Supervisor,
     /// Cancelled when the process begins to stop.

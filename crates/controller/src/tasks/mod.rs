@@ -2,6 +2,8 @@
 //! twice and in two controllers at once, and reads what to do from the store:
 //! wake-ups only shorten its wait.
 
+mod keys;
+mod limits;
 mod listener;
 mod orchestrator;
 mod presence;
@@ -20,7 +22,9 @@ pub fn start(services: &Arc<Services>) {
     supervisor.start(upkeep::LastSeen::new(services.clone()), Duration::from_secs(5));
     supervisor.start(upkeep::Retention::new(services.clone()), Duration::from_secs(600));
     supervisor.start(upkeep::Partitions::new(services.clone()), Duration::from_secs(3600));
-    supervisor.spawn("listener", listener::listen(services.clone(), orchestrate));
+    let (keys, _) = supervisor.start(keys::Keys::new(services.clone()), Duration::from_secs(60));
+    supervisor.start(limits::Limits::new(services.clone()), Duration::from_secs(60));
+    supervisor.spawn("listener", listener::listen(services.clone(), orchestrate, keys));
     let (services, stop) = (services.clone(), supervisor.stop_token());
     supervisor.clone().spawn("presence wake-up", async move {
         loop {

@@ -64,7 +64,7 @@ impl BackgroundTask for Retention {
     }
 }
 
-/// Makes tomorrow's partitions, and drops those that are too old.
+/// Makes the partitions of days and months to come, and drops those that are too old.
 pub(super) struct Partitions(Arc<Services>);
 
 impl Partitions {
@@ -78,6 +78,10 @@ impl BackgroundTask for Partitions {
     type Status = Status;
 
     async fn activate(&mut self) -> Status {
-        outcome("maintaining partitions", 0, self.0.store.sample_partitions_maintain(Utc::now()).await)
+        let (store, now) = (&self.0.store, Utc::now());
+        let readings = outcome("maintaining partitions", 0, store.sample_partitions_maintain(now).await);
+        let kept = store.audit_partitions_maintain(now, self.0.settings.audit_retention).await;
+        let audit = outcome("maintaining the months of the audit log", 0, kept);
+        Status { written: 0, failed: readings.failed || audit.failed }
     }
 }

@@ -5,16 +5,20 @@
 //! fleet's row holds a known text sealed by the master key: a wrong key is found
 //! at the start, before it does harm, and a new one is never made over old data.
 
-use daemon::seal::{KeyError, MasterKey, SealError};
+mod signing;
+
+pub use signing::SigningVault;
+
+use daemon::seal::{KeyError, MasterKey, SealError, SealingKey};
 use domain::id::FleetId;
-use store::{
-    Store, StoreError,
-    fleet::{FleetRow, SigningKeyRow},
-};
+use store::{Store, StoreError, fleet::FleetRow};
 use uuid::Uuid;
 
 use crate::{
-    auth::jwt::{NewKey, SigningError, SigningKeys},
+    auth::{
+        cookie::CookieKey,
+        jwt::{SigningError, SigningKeys},
+    },
     config::Config,
     pki::{Ca, PkiError},
 };
@@ -58,8 +62,14 @@ pub struct Opened {
     pub fleet_id: FleetId,
     /// Its CA.
     pub ca: Ca,
+    /// Signs what cookies hold.
+    pub cookies: CookieKey,
+    /// Seals what belongs to sign-ins under way.
+    pub flows: SealingKey,
     /// The keys that sign access tokens.
     pub keys: SigningKeys,
+    /// Opens them again when they change.
+    pub signing: SigningVault,
 }
 
 /// Opens the vault; on an empty database makes everything that is in it. Several
@@ -78,8 +88,10 @@ pub async fn open(config: &Config, store: &Store) -> Result<Opened, VaultError> 
     master.derive("check").open(&aad("check"), &fleet.master_key_check).map_err(VaultError::WrongKey)?;
     let ca_key = master.derive("ca").open(&aad("ca"), &fleet.ca_key_sealed).map_err(VaultError::WrongKey)?;
     let ca = Ca::from_parts(&fleet.ca_certificate_der, &ca_key)?;
-    let keys = signing_keys(&master, store, fleet.id()).await?;
-    Ok(Opened { fleet_id: fleet.id(), ca, keys })
+    let signing = SigningVault::new(&master, fleet.id());
+    let keys = signing.found(store).await?;
+    let cookies = CookieKey::new(&master.derive_bytes("cookies"));
+    Ok(Opened { fleet_id: fleet.id(), ca, cookies, flows: master.derive("oauth"), keys, signing })
 }
 
 fn master_key(config: &Config, there_is_data: bool) -> Result<MasterKey, VaultError> {
@@ -107,22 +119,4 @@ fn new_fleet(master: &MasterKey) -> Result<FleetRow, VaultError> {
     let (_, material) = Ca::generate(chrono::Utc::now())?;
     let ca_key_sealed = seal("ca", &material.key_der)?;
     Ok(FleetRow::new(id, seal("check", CHECK)?, material.cert_der, ca_key_sealed))
-}
-
-async fn signing_keys(master: &MasterKey, store: &Store, fleet: FleetId) -> Result<SigningKeys, VaultError> {
-    let sealing = master.derive("signing");
-    let aad = |kid: &str| format!("signing {fleet} {kid}").into_bytes();
-    if store.signing_key_list().await?.is_empty() {
-        let key = NewKey::generate()?;
-        let private_key_sealed = sealing.seal(&aad(&key.kid), &key.private_key).map_err(VaultError::Seal)?;
-        let row = SigningKeyRow { kid: key.kid, public_key: key.public_key, private_key_sealed };
-        store.signing_key_insert(row, chrono::Utc::now()).await?;
-    }
-    // Read back: another controller may have made one at the same moment, and then both are good.
-    let mut rows = store.signing_key_list().await?.into_iter();
-    let newest = rows.next().ok_or(SigningError::Key)?;
-    let current =
-        sealing.open(&aad(&newest.kid), &newest.private_key_sealed).map_err(VaultError::WrongKey)?;
-    let issuer = format!("automator67:{fleet}");
-    Ok(SigningKeys::new(issuer, &current, rows.map(|row| row.public_key))?)
 }

@@ -153,6 +153,17 @@ impl MasterKey {
         derive(&self.0, purpose).expect("lengths fit HKDF-SHA256 and AES-256")
     }
 
+    /// 32 bytes for one purpose that is not sealing, such as a key of HMAC. The same
+    /// purpose always gives the same bytes, and never those of a [`SealingKey`].
+    #[must_use]
+    pub fn derive_bytes(&self, purpose: &str) -> Zeroizing<[u8; KEY_LEN]> {
+        #[expect(
+            clippy::expect_used,
+            reason = "fails only for lengths that are wrong, and ours are constants"
+        )]
+        super::derive_bytes(&self.0, purpose).expect("the length fits HKDF-SHA256")
+    }
+
     fn empty() -> Self {
         Self(Box::new(Zeroizing::new([0; KEY_LEN])))
     }

@@ -246,13 +246,22 @@ fn no_changed_character_of_a_token_goes_unnoticed() {
 fn older_keys_still_verify_and_only_the_current_one_signs() {
     let old = Fleet::new();
     let new = NewKey::generate().unwrap();
-    let both = SigningKeys::new(ISSUER, &new.private_key, [old.key.public_key.clone()]).unwrap();
+    let older = |retires_at| OlderKey { public_key: old.key.public_key.clone(), retires_at };
+    let both = SigningKeys::new(ISSUER, &new.private_key, [older(None)]).unwrap();
     assert!(both.verify(&old.token(), now()).is_ok());
     let issued = both.issue(account(), session(), DAY, now()).unwrap();
     let header = jsonwebtoken::decode_header(issued.token.as_str()).unwrap();
     assert_eq!(header.kid, Some(new.kid.clone()));
     assert_eq!(old.verify(&issued.token), Err(JwtError::UnknownKey));
-    // Once the old key is retired its tokens end.
+    // Until its moment has come, an old key is believed, and its tokens end with it.
+    let retires_at = now() + Duration::from_secs(60);
+    let keys = SigningKeys::new(ISSUER, &new.private_key, [older(Some(retires_at))]).unwrap();
+    assert_eq!(keys.verify(&old.token(), now()).unwrap().expires_at, retires_at);
+    assert_eq!(keys.verify(&old.token(), retires_at), Err(JwtError::UnknownKey));
+    assert_eq!(keys.public_keys(now()).len(), 2);
+    let shown = keys.public_keys(retires_at);
+    assert_eq!(shown, [PublicKey { kid: new.kid.clone(), public_key: new.public_key.clone() }]);
+    // Once the old key is gone its tokens end.
     let only = SigningKeys::new(ISSUER, &new.private_key, []).unwrap();
     assert_eq!(only.verify(&old.token(), now()), Err(JwtError::UnknownKey));
 }
@@ -264,7 +273,8 @@ fn keys_that_are_none_are_refused() {
     }
     // A public key that is none verifies nothing and does no other harm.
     let fleet = Fleet::new();
-    let keys = SigningKeys::new(ISSUER, &fleet.key.private_key, [vec![], vec![1; 31]]).unwrap();
+    let none = [vec![], vec![1; 31]].map(|public_key| OlderKey { public_key, retires_at: None });
+    let keys = SigningKeys::new(ISSUER, &fleet.key.private_key, none).unwrap();
     assert!(keys.verify(&fleet.token(), now()).is_ok());
 }
 

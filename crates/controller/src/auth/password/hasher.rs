@@ -1,18 +1,17 @@
 //! Hashing and checking passwords, which takes a quarter of a second of a core.
 //!
-//! It runs on the blocking threads of the main runtime, because an HTTP worker
-//! would stall with it, and on at most half of the cores, because sign-ins must not
-//! starve everything else. Who would have to wait too long is told so instead.
+//! It runs on threads of its own, because an HTTP worker would stall with it, on at
+//! most half of the cores and at a lower priority, because sign-ins must not starve
+//! everything else. Who would have to wait too long is told so instead.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use super::{Password, PasswordFault};
+use super::{Password, PasswordFault, threads::Threads};
 
 /// The least and the greatest cost that [`Hasher::new`] takes. One more doubles the
 /// time; 16 is some four seconds.
@@ -40,9 +39,12 @@ pub enum HashError {
     /// The library refused.
     #[error("hash a password")]
     Library(#[from] bcrypt::BcryptError),
-    /// The runtime is shutting down.
-    #[error("hash a password: the process is stopping")]
-    Stopping,
+    /// The system gave no thread for it.
+    #[error("start the threads that hash passwords")]
+    Threads(#[source] std::io::Error),
+    /// It ended without an answer.
+    #[error("hash a password: it broke off")]
+    Broken,
 }
 
 /// Whether a password is the right one.
@@ -62,7 +64,7 @@ pub enum Verdict {
 #[derive(Clone)]
 pub struct Hasher {
     cost: u32,
-    runtime: Handle,
+    threads: Threads,
     deadline: Duration,
     /// Work that may run at once.
     turns: Arc<Semaphore>,
@@ -73,22 +75,16 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// A hasher whose work runs on the blocking threads of `runtime`.
+    /// A hasher with its threads, which end with the last clone.
     ///
     /// # Errors
-    /// [`HashError::Cost`].
-    pub fn new(cost: u32, runtime: Handle) -> Result<Self, HashError> {
+    /// [`HashError::Cost`], [`HashError::Threads`].
+    pub fn new(cost: u32) -> Result<Self, HashError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::with_limits(cost, runtime, (cores / 2).max(1), QUEUE_MAX, QUEUE_DEADLINE)
+        Self::with_limits(cost, (cores / 2).max(1), QUEUE_MAX, QUEUE_DEADLINE)
     }
 
-    fn with_limits(
-        cost: u32,
-        runtime: Handle,
-        turns: usize,
-        queue: usize,
-        deadline: Duration,
-    ) -> Result<Self, HashError> {
+    fn with_limits(cost: u32, turns: usize, queue: usize, deadline: Duration) -> Result<Self, HashError> {
         if !COSTS.contains(&cost) {
             return Err(HashError::Cost(cost));
         }
@@ -96,7 +92,7 @@ impl Hasher {
         let dummy = format!("$2b${cost:02}${}", "C".repeat(21) + "." + &"C".repeat(30) + ".");
         Ok(Self {
             cost,
-            runtime,
+            threads: Threads::start(turns).map_err(HashError::Threads)?,
             deadline,
             turns: Arc::new(Semaphore::new(turns)),
             places: Arc::new(Semaphore::new(turns + queue)),
@@ -159,19 +155,21 @@ impl Hasher {
         let place = self.places.clone().try_acquire_owned().map_err(|_| HashError::Busy)?;
         let turn = timeout(self.deadline, self.turns.clone().acquire_owned());
         let turn: OwnedSemaphorePermit =
-            turn.await.map_err(|_| HashError::Busy)?.map_err(|_| HashError::Stopping)?;
-        let work = self.runtime.spawn_blocking(move || {
+            turn.await.map_err(|_| HashError::Busy)?.map_err(|_| HashError::Broken)?;
+        let work = self.threads.run(move || {
             let result = work();
             drop((turn, place));
             result
         });
-        work.await.map_err(|_| HashError::Stopping)?
+        work.await.map_err(|_| HashError::Broken)?
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{collections::HashSet, time::Instant};
+
+    use tokio::runtime::Handle;
 
     use super::*;
 
@@ -179,7 +177,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn hasher() -> Hasher {
-        Hasher::new(COST, Handle::current()).unwrap()
+        Hasher::new(COST).unwrap()
     }
 
     fn password(text: &str) -> Password {
@@ -218,14 +216,14 @@ mod tests {
     #[tokio::test]
     async fn a_hash_of_another_cost_is_right_but_outdated() {
         let hash = hasher().hash(password("correct horse")).await.unwrap();
-        let now = Hasher::new(COST + 1, Handle::current()).unwrap();
+        let now = Hasher::new(COST + 1).unwrap();
         let verdict = now.verify(password("correct horse"), Some(hash)).await.unwrap();
         assert_eq!(verdict, Verdict::RightButOutdated);
     }
 
     #[tokio::test]
     async fn without_an_account_the_check_takes_as_long_and_fails() {
-        let hasher = Hasher::new(8, Handle::current()).unwrap();
+        let hasher = Hasher::new(8).unwrap();
         let hash = hasher.hash(password("correct horse")).await.unwrap();
         let mut shortest = [Duration::MAX; 2];
         for _ in 0..10 {
@@ -250,13 +248,13 @@ mod tests {
     #[tokio::test]
     async fn costs_out_of_range_are_refused() {
         for cost in [0, 3, 17, 31] {
-            assert!(matches!(Hasher::new(cost, Handle::current()), Err(HashError::Cost(_))));
+            assert!(matches!(Hasher::new(cost), Err(HashError::Cost(_))));
         }
     }
 
     #[tokio::test]
     async fn beyond_the_queue_callers_are_told_that_it_is_busy() {
-        let hasher = Hasher::with_limits(COST, Handle::current(), 1, 1, PATIENCE).unwrap();
+        let hasher = Hasher::with_limits(COST, 1, 1, PATIENCE).unwrap();
         let turn = hasher.turns.clone().acquire_owned().await.unwrap();
         let waiting = {
             let hasher = hasher.clone();
@@ -279,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_turn_beyond_the_deadline() {
         let short = Duration::from_millis(50);
-        let hasher = Hasher::with_limits(COST, Handle::current(), 1, 1, short).unwrap();
+        let hasher = Hasher::with_limits(COST, 1, 1, short).unwrap();
         let turn = hasher.turns.clone().acquire_owned().await.unwrap();
         let answer = timeout(PATIENCE, hasher.hash(password("correct horse"))).await.unwrap();
         assert!(matches!(answer, Err(HashError::Busy)));
@@ -287,9 +285,23 @@ mod tests {
         assert!(hasher.hash(password("correct horse")).await.is_ok());
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn hashes_run_on_no_more_threads_than_there_are_turns() {
+        let hasher = Hasher::with_limits(COST, 2, 64, PATIENCE).unwrap();
+        let callers = (0..40).map(|_| {
+            let hasher = hasher.clone();
+            Handle::current().spawn(async move { hasher.in_turn(|| Ok(std::thread::current().id())).await })
+        });
+        let mut used = HashSet::new();
+        for caller in callers.collect::<Vec<_>>() {
+            used.insert(caller.await.unwrap().unwrap());
+        }
+        assert!((1..=2).contains(&used.len()), "{used:?}");
+    }
+
     #[tokio::test]
     async fn who_goes_away_keeps_the_turn_until_the_work_is_done() {
-        let hasher = Hasher::with_limits(COST, Handle::current(), 1, 1, PATIENCE).unwrap();
+        let hasher = Hasher::with_limits(COST, 1, 1, PATIENCE).unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let work = hasher.in_turn(move || {
             wait.recv_timeout(PATIENCE).ok();

@@ -1,23 +1,28 @@
 //! Accounts, sessions, tokens.
 
-use std::time::Duration;
-
 use actix_web::{HttpRequest, HttpResponse, get, http::header::USER_AGENT, post, web::Data};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use store::{account::AccountRow, caller::Profile};
 use utoipa::ToSchema;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::super::{
-    extract::{Admin, Anonymous, Body, Caller, Viewer},
+    extract::{Allowed, Anonymous, Body},
     problem::Problems,
 };
 use crate::{
-    auth::{password::Password, role::Role},
+    auth::{
+        caller::{Caller, Credential},
+        password::Password,
+        policy::OwnAccount,
+        role::Role,
+    },
     error::Error,
     service::{
         Services,
-        identity::{Caller as Identity, SignInFrom},
+        identity::session::{SignInFrom, SignedIn},
     },
 };
 
@@ -50,17 +55,13 @@ pub struct LoginCreate {
 pub struct AccountView {
     id: Uuid,
     name: String,
-    /// `admin`, `operator` or `viewer`.
+    /// On the fleet: `admin`, `operator`, `viewer`, or `none`: only what memberships in projects give.
     role: String,
 }
 
-impl From<&Identity> for AccountView {
-    fn from(caller: &Identity) -> Self {
-        Self {
-            id: caller.account_id.uuid(),
-            name: caller.name.clone(),
-            role: caller.role.as_str().to_owned(),
-        }
+impl From<&AccountRow> for AccountView {
+    fn from(account: &AccountRow) -> Self {
+        Self { id: account.id().uuid(), name: account.name.clone(), role: account.role.clone() }
     }
 }
 
@@ -71,9 +72,101 @@ pub struct SessionView {
     access_token: String,
     /// `Bearer`.
     token_type: &'static str,
-    /// When the token stops being good.
+    /// When the access token stops being good.
     expires_at: DateTime<Utc>,
+    /// Gets the next tokens, once, by `POST /api/v1/auth/refresh`.
+    refresh_token: String,
+    /// When the session ends, unless it is refreshed before.
+    refresh_expires_at: DateTime<Utc>,
     account: AccountView,
+}
+
+impl From<SignedIn> for SessionView {
+    fn from(signed_in: SignedIn) -> Self {
+        Self {
+            access_token: signed_in.access_token.to_string(),
+            token_type: "Bearer",
+            expires_at: signed_in.expires_at,
+            refresh_token: signed_in.refresh_token.to_string(),
+            refresh_expires_at: signed_in.refresh_expires_at,
+            account: AccountView::from(&signed_in.account),
+        }
+    }
+}
+
+/// A refresh token that is shown.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refresh {
+    /// Of the last answer.
+    #[schema(value_type = String, format = Password)]
+    refresh_token: Zeroizing<String>,
+}
+
+/// A new password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The one that it is now.
+    #[schema(value_type = String, format = Password)]
+    current_password: Password,
+    /// 12 to 72 bytes.
+    #[schema(value_type = String, format = Password)]
+    new_password: Password,
+}
+
+/// Who calls.
+#[derive(Serialize, ToSchema)]
+pub struct MeView {
+    id: Uuid,
+    name: String,
+    /// `user` or `service`.
+    kind: &'static str,
+    /// On the fleet: `admin`, `operator`, `viewer`, or `none`: only what memberships in projects give.
+    role: String,
+    email: Option<String>,
+    memberships: Vec<MembershipView>,
+    credential: CredentialView,
+}
+
+/// A role in a project.
+#[derive(Serialize, ToSchema)]
+pub struct MembershipView {
+    project_id: Uuid,
+    project: String,
+    role: String,
+}
+
+/// With what somebody calls.
+#[derive(Serialize, ToSchema)]
+pub struct CredentialView {
+    /// `session` or `api_token`.
+    kind: &'static str,
+    id: Option<Uuid>,
+    /// Of an API token: the names of permissions; null where all that the role has are meant.
+    scopes: Option<Vec<String>>,
+}
+
+impl MeView {
+    fn new(caller: &Caller, profile: Profile) -> Self {
+        let credential = match &caller.credential {
+            Credential::Session(id) => CredentialView { kind: "session", id: Some(id.uuid()), scopes: None },
+            Credential::Token { id, scopes } => {
+                CredentialView { kind: "api_token", id: Some(*id), scopes: Some(scopes.clone()) }
+            }
+            Credential::None => CredentialView { kind: "none", id: None, scopes: None },
+        };
+        let membership = |(project_id, project, role)| MembershipView { project_id, project, role };
+        Self {
+            id: caller.account_id.uuid(),
+            name: caller.name.clone(),
+            kind: caller.kind.as_str(),
+            role: caller.role.map_or("none", Role::as_str).to_owned(),
+            email: profile.email,
+            memberships: profile.memberships.into_iter().map(membership).collect(),
+            credential,
+        }
+    }
 }
 
 /// Makes an account.
@@ -98,19 +191,16 @@ pub(super) async fn auth_login(
     request: HttpRequest,
     body: Body<LoginCreate>,
 ) -> Result<HttpResponse, Error> {
-    let user_agent = request
-        .headers()
-        .get(USER_AGENT)
-        .and_then(|v| v.to_str().ok())
-        .map(|v| v.chars().take(255).collect());
     let LoginCreate { name, password } = body.read()?;
-    let signed_in = services.sign_in(&name, password, SignInFrom { actor: from.0, user_agent }).await?;
-    Ok(HttpResponse::Ok().json(SessionView {
-        access_token: signed_in.access_token,
-        token_type: "Bearer",
-        expires_at: signed_in.expires_at,
-        account: AccountView::from(&signed_in.caller),
-    }))
+    let from = SignInFrom { actor: from.0, user_agent: user_agent(&request) };
+    let signed_in = services.sign_in(&name, password, from).await?;
+    Ok(HttpResponse::Ok().json(SessionView::from(signed_in)))
+}
+
+/// What the client calls itself, as far as it is kept.
+pub(super) fn user_agent(request: &HttpRequest) -> Option<String> {
+    let value = request.headers().get(USER_AGENT)?.to_str().ok()?;
+    Some(value.chars().take(255).collect())
 }
 
 /// Ends the session that the token belongs to.
@@ -118,87 +208,61 @@ pub(super) async fn auth_login(
 #[post("/auth/logout")]
 pub(super) async fn auth_logout(
     services: Data<Services>,
-    caller: Caller<Viewer>,
+    caller: Allowed<OwnAccount>,
 ) -> Result<HttpResponse, Error> {
-    services.sign_out(&caller.identity, &caller.actor).await?;
+    services.sign_out(&caller.caller, &caller.actor).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Says who the token belongs to.
-#[utoipa::path(tag = "auth", security(("bearer" = [])), responses((status = 200, body = AccountView), Problems))]
+/// Ends all sessions of the account that the token belongs to.
+#[utoipa::path(tag = "auth", security(("bearer" = [])), responses((status = 204), Problems))]
+#[post("/auth/logout-all")]
+pub(super) async fn auth_logout_all(
+    services: Data<Services>,
+    caller: Allowed<OwnAccount>,
+) -> Result<HttpResponse, Error> {
+    services.sign_out_everywhere(&caller.caller, &caller.actor).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Continues a session: gives new tokens for its refresh token, which is good once.
+///
+/// A token that was used before ends the whole session, for then two have it; only within
+/// ten seconds after its use it is good again, for two tabs that refresh at once.
+#[utoipa::path(tag = "auth", request_body = Refresh, responses((status = 200, body = SessionView), Problems))]
+#[post("/auth/refresh")]
+pub(super) async fn auth_refresh(
+    services: Data<Services>,
+    from: Anonymous,
+    body: Body<Refresh>,
+) -> Result<HttpResponse, Error> {
+    let Refresh { refresh_token } = body.read()?;
+    let signed_in = services.session_refresh(&refresh_token, &from.0).await?;
+    Ok(HttpResponse::Ok().json(SessionView::from(signed_in)))
+}
+
+/// Changes the password, ends all sessions of the account, and gives the tokens of a new one.
+#[utoipa::path(tag = "auth", security(("bearer" = [])), request_body = PasswordChange, responses((status = 200, body = SessionView), Problems))]
+#[post("/auth/password")]
+pub(super) async fn auth_password(
+    services: Data<Services>,
+    caller: Allowed<OwnAccount>,
+    request: HttpRequest,
+    body: Body<PasswordChange>,
+) -> Result<HttpResponse, Error> {
+    let PasswordChange { current_password, new_password } = body.read()?;
+    let from = SignInFrom { actor: caller.actor, user_agent: user_agent(&request) };
+    let signed_in = services.password_change((&caller.caller, from), current_password, new_password).await?;
+    Ok(HttpResponse::Ok().json(SessionView::from(signed_in)))
+}
+
+/// Says who the token belongs to, and what that one may.
+#[utoipa::path(tag = "auth", security(("bearer" = [])), responses((status = 200, body = MeView), Problems))]
 #[get("/auth/me")]
-pub(super) async fn auth_me(caller: Caller<Viewer>) -> HttpResponse {
-    HttpResponse::Ok().json(AccountView::from(&caller.identity))
-}
-
-/// A new invite.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InviteCreate {
-    /// `admin`, `operator` or `viewer`.
-    role: String,
-    /// 60 to 2592000 (30 days); 86400 when left out.
-    expires_in_seconds: Option<u64>,
-}
-
-/// An invite; its text is shown once.
-#[derive(Serialize, ToSchema)]
-pub struct InviteView {
-    invite: String,
-    role: String,
-    expires_at: DateTime<Utc>,
-}
-
-/// Makes an invite for one account.
-#[utoipa::path(tag = "auth", security(("bearer" = [])), request_body = InviteCreate, responses((status = 201, body = InviteView), Problems))]
-#[post("/invites")]
-pub(super) async fn invite_create(
+pub(super) async fn auth_me(
     services: Data<Services>,
-    caller: Caller<Admin>,
-    body: Body<InviteCreate>,
+    caller: Allowed<OwnAccount>,
 ) -> Result<HttpResponse, Error> {
-    let InviteCreate { role, expires_in_seconds } = body.read()?;
-    let role = Role::parse(&role)
-        .ok_or_else(|| Error::invalid_field("role", "must be admin, operator or viewer"))?;
-    let lifetime = Duration::from_secs(expires_in_seconds.unwrap_or(86_400));
-    let (invite, expires_at) = services.invite_create(role, lifetime, &caller.actor).await?;
-    Ok(HttpResponse::Created().json(InviteView { invite, role: role.as_str().to_owned(), expires_at }))
-}
-
-/// A new API token.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApiTokenCreate {
-    /// What it is for, 1 to 100 characters.
-    name: String,
-    /// 60 to 315360000 (ten years); never when left out.
-    expires_in_seconds: Option<u64>,
-}
-
-/// An API token; its text is shown once.
-#[derive(Serialize, ToSchema)]
-pub struct ApiTokenView {
-    id: Uuid,
-    token: String,
-    name: String,
-    expires_at: Option<DateTime<Utc>>,
-}
-
-/// Makes a token that acts as the caller's account.
-#[utoipa::path(tag = "auth", security(("bearer" = [])), request_body = ApiTokenCreate, responses((status = 201, body = ApiTokenView), Problems))]
-#[post("/api-tokens")]
-pub(super) async fn api_token_create(
-    services: Data<Services>,
-    caller: Caller<Viewer>,
-    body: Body<ApiTokenCreate>,
-) -> Result<HttpResponse, Error> {
-    let ApiTokenCreate { name, expires_in_seconds } = body.read()?;
-    let lifetime = expires_in_seconds.map(Duration::from_secs);
-    let made = services.api_token_create(caller.identity.account_id, &name, lifetime, &caller.actor).await?;
-    Ok(HttpResponse::Created().json(ApiTokenView {
-        id: made.id,
-        token: made.text,
-        name,
-        expires_at: made.expires_at,
-    }))
+    let profile = services.store.account_profile(caller.caller.account_id).await?;
+    Ok(HttpResponse::Ok().json(MeView::new(&caller.caller, profile)))
 }

@@ -14,8 +14,10 @@ use crate::error::Error;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentCreate {
-    /// Lower-case letters, digits and inner hyphens, at most 63; unique.
+    /// Lower-case letters, digits and inner hyphens, at most 63; unique in its project.
     pub(super) name: String,
+    /// The project that it belongs to, by name or id; `default` when left out.
+    pub(super) project: Option<String>,
     /// As `docker pull` takes it.
     image: String,
     /// Replaces the image's entrypoint.

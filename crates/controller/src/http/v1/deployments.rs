@@ -8,37 +8,36 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use domain::{
-    id::DeploymentId,
+    id::{DeploymentId, ProjectId},
     instance::{Desired, Presence},
     overview::{Copy, deployment_state},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::{
     deployment::{Deployment, IdempotencyKey, Pending},
     instance::Instance,
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
     super::{
-        extract::{Body, Caller, Operator, Viewer},
-        page::{PageQuery, PageView},
+        extract::{Allowed, Body},
+        page::{self, PageView},
         problem::Problems,
     },
     accepted,
     declare::DeploymentCreate,
     instances::{InstanceView, RejectionView},
     operations::OperationView,
+    projects,
     spec::SpecView,
 };
 use crate::{
+    auth::policy::{DeploymentsRead, DeploymentsWrite, Permission},
     auth::token,
     error::Error,
-    service::{
-        Services,
-        deployments::{Declaration, key},
-    },
+    service::{Services, deployments::Declaration},
 };
 
 /// A deployment.
@@ -46,6 +45,9 @@ use crate::{
 pub struct DeploymentView {
     id: Uuid,
     name: String,
+    /// The project that it belongs to.
+    project: String,
+    project_id: Uuid,
     /// Number of the present revision.
     revision: u32,
     /// `running`: every copy is as it should be; `completed`: every copy has run to
@@ -89,28 +91,53 @@ impl From<Pending> for PendingView {
 #[post("/deployments")]
 pub(super) async fn deployment_create(
     services: Data<Services>,
-    caller: Caller<Operator>,
+    caller: Allowed<DeploymentsWrite>,
     request: HttpRequest,
     body: Body<DeploymentCreate>,
 ) -> Result<HttpResponse, Error> {
     let (create, bytes) = body.read_with_bytes()?;
     let idempotency = idempotency_key(&request, &bytes)?;
+    let project_id = match &create.project {
+        Some(text) => projects::over(&services, &caller, text).await?.id(),
+        None => {
+            caller.over(&services, ProjectId::DEFAULT.uuid(), ("project", "default")).await?;
+            ProjectId::DEFAULT
+        }
+    };
     let (name, spec) = create.read()?;
-    let declaration = Declaration { name, spec, idempotency };
+    let declaration = Declaration { project_id, name, spec, idempotency };
     let operation = services.deployment_create(declaration, &caller.actor).await?;
     Ok(accepted(operation.into()))
 }
 
-/// Lists deployments, the oldest first.
-#[utoipa::path(tag = "deployments", security(("bearer" = [])), params(PageQuery), responses((status = 200, body = PageView<DeploymentView>), Problems))]
+/// Which deployments.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeploymentQuery {
+    /// Of this project, by name or id.
+    project: Option<String>,
+    /// Most items, 1 to 500; 50 when left out.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Lists deployments that the caller sees, the oldest first.
+#[utoipa::path(tag = "deployments", security(("bearer" = [])), params(DeploymentQuery), responses((status = 200, body = PageView<DeploymentView>), Problems))]
 #[get("/deployments")]
 pub(super) async fn deployment_list(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
-    page: Query<PageQuery>,
+    caller: Allowed<DeploymentsRead>,
+    query: Query<DeploymentQuery>,
 ) -> Result<HttpResponse, Error> {
-    let (cursor, limit) = page.read()?;
-    let deployments = services.store.deployment_list_page(cursor, limit).await?;
+    let (cursor, limit) = page::read(query.limit, query.cursor.as_deref())?;
+    let project = match &query.project {
+        Some(text) => Some(projects::over(&services, &caller, text).await?.id()),
+        None => None,
+    };
+    let visible = caller.visible();
+    let deployments = services.store.deployment_list_page(&visible, project, cursor, limit).await?;
     let ids: Vec<DeploymentId> = deployments.items.iter().map(|d| d.id).collect();
     let mut instances: BTreeMap<DeploymentId, Vec<Instance>> = BTreeMap::new();
     for instance in services.store.instance_list_of(&ids).await? {
@@ -120,30 +147,59 @@ pub(super) async fn deployment_list(
     Ok(HttpResponse::Ok().json(PageView::of(deployments, view)))
 }
 
+/// Where a deployment's name is looked up.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ProjectQuery {
+    /// The project, by name or id. When left out: the default one, or else whichever
+    /// alone has a deployment of that name.
+    project: Option<String>,
+}
+
+/// A deployment by name or id, once it is certain that the caller has the permission
+/// over it.
+async fn over<P: Permission>(
+    services: &Services,
+    caller: &Allowed<P>,
+    text: &str,
+    project: Option<&str>,
+) -> Result<Deployment, Error> {
+    let project = match project {
+        Some(text) => Some(projects::over(services, caller, text).await?.id()),
+        None => None,
+    };
+    let deployment = services.deployment_find(text, project, &caller.visible()).await?;
+    caller.over(services, deployment.project_id.uuid(), ("deployment", text)).await?;
+    Ok(deployment)
+}
+
 /// Shows a deployment, by name or id.
-#[utoipa::path(tag = "deployments", security(("bearer" = [])), params(("deployment" = String, Path, description = "Name or id")), responses((status = 200, body = DeploymentView), Problems))]
+#[utoipa::path(tag = "deployments", security(("bearer" = [])), params(("deployment" = String, Path, description = "Name or id"), ProjectQuery), responses((status = 200, body = DeploymentView), Problems))]
 #[get("/deployments/{deployment}")]
 pub(super) async fn deployment_get(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<DeploymentsRead>,
     path: Path<String>,
+    query: Query<ProjectQuery>,
 ) -> Result<HttpResponse, Error> {
-    let deployment =
-        services.store.deployment_fetch(&key(&path)).await?.ok_or_else(|| Error::not_found("deployment"))?;
+    let deployment = over(&services, &caller, &path, query.project.as_deref()).await?;
     let instances = services.store.instance_list_of(&[deployment.id]).await?;
     Ok(HttpResponse::Ok().json(view(instances, deployment)))
 }
 
 /// Deletes a deployment: stops and removes every copy. Again: answers the
 /// operation that is under way.
-#[utoipa::path(tag = "deployments", security(("bearer" = [])), params(("deployment" = String, Path, description = "Name or id")), responses((status = 202, body = OperationView, headers(("Location" = String))), Problems))]
+#[utoipa::path(tag = "deployments", security(("bearer" = [])), params(("deployment" = String, Path, description = "Name or id"), ProjectQuery), responses((status = 202, body = OperationView, headers(("Location" = String))), Problems))]
 #[delete("/deployments/{deployment}")]
 pub(super) async fn deployment_delete(
     services: Data<Services>,
-    caller: Caller<Operator>,
+    caller: Allowed<DeploymentsWrite>,
     path: Path<String>,
+    query: Query<ProjectQuery>,
 ) -> Result<HttpResponse, Error> {
-    let operation = services.deployment_delete(&key(&path), &caller.actor).await?;
+    let deployment = over(&services, &caller, &path, query.project.as_deref()).await?;
+    let operation = services.deployment_delete(&deployment, &caller.actor).await?;
     Ok(accepted(operation.into()))
 }
 
@@ -167,6 +223,8 @@ fn view(instances: Vec<Instance>, deployment: Deployment) -> DeploymentView {
     DeploymentView {
         id: deployment.id.uuid(),
         name: deployment.name,
+        project: deployment.project,
+        project_id: deployment.project_id.uuid(),
         revision: deployment.revision,
         state,
         deleting: deployment.deleting,

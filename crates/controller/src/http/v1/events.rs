@@ -12,17 +12,14 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        extract::{Caller, Viewer},
+        extract::Allowed,
         page::{self, PageView},
         problem::Problems,
     },
     instances::instance_id,
-    nodes,
+    nodes, projects,
 };
-use crate::{
-    error::Error,
-    service::{Services, deployments},
-};
+use crate::{auth::policy::EventsRead, error::Error, service::Services};
 
 /// One fact in the fleet's timeline.
 #[derive(Serialize, ToSchema)]
@@ -43,6 +40,8 @@ pub struct EventView {
     actor: Option<String>,
     node: Option<String>,
     deployment: Option<String>,
+    /// The project that the deployment belongs to.
+    project: Option<String>,
     instance_id: Option<Uuid>,
     operation_id: Option<Uuid>,
 }
@@ -60,6 +59,7 @@ impl From<EventRow> for EventView {
             actor: row.actor,
             node: row.node,
             deployment: row.deployment,
+            project: row.project,
             instance_id: row.instance_id,
             operation_id: row.operation_id,
         }
@@ -73,6 +73,8 @@ impl From<EventRow> for EventView {
 pub struct EventQuery {
     /// Of this deployment, by name or id.
     deployment: Option<String>,
+    /// Of this project, by name or id; also where the deployment's name is looked up.
+    project: Option<String>,
     /// Of this instance.
     instance: Option<String>,
     /// Of this node, by name or id.
@@ -85,39 +87,42 @@ pub struct EventQuery {
     cursor: Option<String>,
 }
 
-/// Lists events, the newest first.
+/// Lists events that the caller sees, the newest first. Those about no deployment are
+/// for who has a role on the fleet.
 #[utoipa::path(tag = "events", security(("bearer" = [])), params(EventQuery), responses((status = 200, body = PageView<EventView>), Problems))]
 #[get("/events")]
 pub(super) async fn event_list(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<EventsRead>,
     query: Query<EventQuery>,
 ) -> Result<HttpResponse, Error> {
     let (cursor, limit) = page::read(query.limit, query.cursor.as_deref())?;
-    let filter = filter(&services, &query).await?;
-    let events = services.store.event_list_page(&filter, cursor, limit).await?;
+    let filter = filter(&services, &caller, &query).await?;
+    let events = services.store.event_list_page(&caller.visible(), &filter, cursor, limit).await?;
     Ok(HttpResponse::Ok().json(PageView::of(events, EventView::from)))
 }
 
-async fn filter(services: &Services, query: &EventQuery) -> Result<EventFilter, Error> {
+async fn filter(
+    services: &Services,
+    caller: &Allowed<EventsRead>,
+    query: &EventQuery,
+) -> Result<EventFilter, Error> {
     let mut filter = EventFilter::default();
+    if let Some(text) = &query.project {
+        filter.project_id = Some(projects::over(services, caller, text).await?.id());
+    }
     if let Some(text) = &query.deployment {
         // An id is taken as it is: events outlive their deployment.
-        filter.deployment_id = Some(match deployments::key(text) {
-            store::deployment::DeploymentKey::Id(id) => id,
-            by_name => {
-                services
-                    .store
-                    .deployment_fetch(&by_name)
-                    .await?
-                    .ok_or_else(|| Error::not_found("deployment"))?
-                    .id
-            }
+        filter.deployment_id = Some(match text.parse() {
+            Ok(id) => id,
+            Err(_) => services.deployment_find(text, filter.project_id, &caller.visible()).await?.id,
         });
     }
     if let Some(text) = &query.node {
-        let node = services.store.node_fetch(&nodes::key(text)).await?;
-        filter.node_id = Some(node.ok_or_else(|| Error::not_found("node"))?.id);
+        let node = services.store.node_fetch(&nodes::key(text)).await?.map(|node| node.id);
+        // Who may not see nodes does not learn from here which there are.
+        let unseen = caller.caller.role.is_none().then(|| Uuid::nil().into());
+        filter.node_id = Some(node.or(unseen).ok_or_else(|| Error::not_found("node"))?);
     }
     filter.instance_id = query.instance.as_deref().map(instance_id).transpose()?;
     let operation = query.operation.as_deref().map(str::parse).transpose();

@@ -17,14 +17,15 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    super::{
-        extract::{Caller, Operator, Viewer},
-        problem::Problems,
-    },
+    super::{extract::Allowed, problem::Problems},
     accepted,
     operations::OperationView,
 };
-use crate::{error::Error, service::Services};
+use crate::{
+    auth::policy::{DeploymentsRead, DeploymentsWrite, Permission},
+    error::Error,
+    service::Services,
+};
 
 /// An instance: one placement of one revision on one node.
 #[derive(Serialize, ToSchema)]
@@ -32,6 +33,8 @@ pub struct InstanceView {
     id: Uuid,
     deployment: String,
     deployment_id: Uuid,
+    /// The project that the deployment belongs to.
+    project: String,
     revision: u32,
     node: String,
     node_id: Uuid,
@@ -136,6 +139,7 @@ impl From<Instance> for InstanceView {
             id: instance.id.uuid(),
             deployment: instance.deployment_name,
             deployment_id: instance.deployment_id.uuid(),
+            project: instance.project,
             revision: instance.revision,
             node: instance.node_name,
             node_id: instance.node_id.uuid(),
@@ -169,9 +173,16 @@ pub(super) fn instance_id(text: &str) -> Result<InstanceId, Error> {
     text.parse().map_err(|_| Error::not_found("instance"))
 }
 
-pub(super) async fn fetch(services: &Services, id: &str) -> Result<Instance, Error> {
+/// An instance, once it is certain that the caller has the permission over it.
+pub(super) async fn over<P: Permission>(
+    services: &Services,
+    caller: &Allowed<P>,
+    id: &str,
+) -> Result<Instance, Error> {
     let instance = services.store.instance_fetch(instance_id(id)?).await?;
-    instance.ok_or_else(|| Error::not_found("instance"))
+    let instance = instance.ok_or_else(|| Error::not_found("instance"))?;
+    caller.over(services, instance.project_id.uuid(), ("instance", id)).await?;
+    Ok(instance)
 }
 
 /// Shows an instance, even one that is gone.
@@ -179,10 +190,10 @@ pub(super) async fn fetch(services: &Services, id: &str) -> Result<Instance, Err
 #[get("/instances/{instance}")]
 pub(super) async fn instance_get(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<DeploymentsRead>,
     path: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(InstanceView::from(fetch(&services, &path).await?)))
+    Ok(HttpResponse::Ok().json(InstanceView::from(over(&services, &caller, &path).await?)))
 }
 
 /// Restarts an instance, once, whatever it does now.
@@ -190,7 +201,7 @@ pub(super) async fn instance_get(
 #[post("/instances/{instance}/restart")]
 pub(super) async fn instance_restart(
     services: Data<Services>,
-    caller: Caller<Operator>,
+    caller: Allowed<DeploymentsWrite>,
     path: Path<String>,
 ) -> Result<HttpResponse, Error> {
     request(&services, &caller, &path, InstanceRequest::Restart).await
@@ -201,7 +212,7 @@ pub(super) async fn instance_restart(
 #[post("/instances/{instance}/stop")]
 pub(super) async fn instance_stop(
     services: Data<Services>,
-    caller: Caller<Operator>,
+    caller: Allowed<DeploymentsWrite>,
     path: Path<String>,
 ) -> Result<HttpResponse, Error> {
     request(&services, &caller, &path, InstanceRequest::Stop).await
@@ -212,7 +223,7 @@ pub(super) async fn instance_stop(
 #[post("/instances/{instance}/start")]
 pub(super) async fn instance_start(
     services: Data<Services>,
-    caller: Caller<Operator>,
+    caller: Allowed<DeploymentsWrite>,
     path: Path<String>,
 ) -> Result<HttpResponse, Error> {
     request(&services, &caller, &path, InstanceRequest::Start).await
@@ -220,11 +231,12 @@ pub(super) async fn instance_start(
 
 async fn request(
     services: &Services,
-    caller: &Caller<Operator>,
+    caller: &Allowed<DeploymentsWrite>,
     id: &str,
     request: InstanceRequest,
 ) -> Result<HttpResponse, Error> {
-    let operation = services.instance_request(instance_id(id)?, request, &caller.actor).await?;
+    let instance = over(services, caller, id).await?;
+    let operation = services.instance_request(instance.id, request, &caller.actor).await?;
     Ok(accepted(operation.into()))
 }
 
@@ -281,7 +293,7 @@ impl From<InstanceSample> for SampleView {
 #[get("/instances/{instance}/metrics")]
 pub(super) async fn instance_metrics(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<DeploymentsRead>,
     path: Path<String>,
     query: Query<MetricsQuery>,
 ) -> Result<HttpResponse, Error> {
@@ -289,7 +301,7 @@ pub(super) async fn instance_metrics(
     if !(1..=172_800).contains(&seconds) {
         return Err(Error::invalid_field("seconds", "must be 1 to 172800"));
     }
-    let instance = fetch(&services, &path).await?;
+    let instance = over(&services, &caller, &path).await?;
     let since = Utc::now() - TimeDelta::seconds(i64::from(seconds));
     let samples = services.store.sample_list(instance.id, since, 10_000).await?;
     let samples: Vec<SampleView> = samples.into_iter().map(Into::into).collect();

@@ -1,6 +1,6 @@
 //! Logs of an instance, as plain text or as server-sent events.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, get,
@@ -8,26 +8,35 @@ use actix_web::{
     web::{Bytes, Data, Path, Query},
 };
 use chrono::{DateTime, Utc};
+use domain::id::ProjectId;
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use tokio::time::timeout;
+use serde_json::json;
+use tokio::time::{Instant, Interval, interval_at};
 use utoipa::IntoParams;
+use zeroize::Zeroizing;
 
 use super::{
     super::{
-        extract::{Caller, Viewer},
+        extract::{Allowed, bearer},
         problem::Problems,
     },
-    instances::fetch,
+    instances,
 };
 use crate::{
+    auth::policy::{DeploymentsRead, Permission},
     error::Error,
-    fleet::{sessions::LogsRequest, streams::LogLine},
+    fleet::{
+        sessions::LogsRequest,
+        streams::{Item, LogLine},
+    },
     service::{Services, logs::OpenLog},
 };
 
 /// Silence after which a comment keeps the stream alive through proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Longest that a log is still followed by somebody whose access to it has ended.
+const ACCESS_LOOK: Duration = Duration::from_secs(2);
 const TAIL_MAX: u32 = 100_000;
 
 /// Which lines.
@@ -47,7 +56,8 @@ pub struct LogsQuery {
 /// Streams an instance's log.
 ///
 /// With `follow=true`, or asked for `text/event-stream`: events `line` with `{at, stream, text, partial}`, an event `error` where
-/// it breaks, an event `end` where it is complete, and a comment each 15 s. Else plain text.
+/// it breaks, an event `end` where it is complete, and a comment after 15 s of silence. Else plain
+/// text. Whose access ends is told so by an `error` within 2 s, and reads no further.
 #[utoipa::path(
     tag = "instances", security(("bearer" = [])), params(("instance" = uuid::Uuid, Path), LogsQuery),
     responses((status = 200, content((String = "text/plain"), (String = "text/event-stream"))), Problems)
@@ -55,7 +65,7 @@ pub struct LogsQuery {
 #[get("/instances/{instance}/logs")]
 pub(super) async fn instance_logs(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<DeploymentsRead>,
     request: HttpRequest,
     path: Path<String>,
     query: Query<LogsQuery>,
@@ -66,20 +76,23 @@ pub(super) async fn instance_logs(
     }
     let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let events = query.follow || accept.contains("text/event-stream");
-    let instance = fetch(&services, &path).await?;
+    let instance = instances::over(&services, &caller, &path).await?;
     let wanted =
         LogsRequest { instance_id: instance.id, tail: Some(tail), follow: query.follow, since: query.since };
     let log = services.logs_open(&instance, wanted).await?;
-    let stop = services.stopping.clone();
     Ok(if events {
-        let body = unfold(Some((log, stop)), |state| async {
-            let (mut log, stop) = state?;
-            // Cancel-safe: a line that loses against the end of the process is read again by the next reader.
-            let (chunk, more) = tokio::select! {
-                event = next_event(&mut log) => event,
-                () = stop.cancelled() => (event("error", &serde_json::json!({"message": "the controller is stopping"})), false),
-            };
-            Some((Ok::<_, Error>(chunk), more.then_some((log, stop))))
+        let followed = Followed {
+            log,
+            token: bearer(&request)?.into(),
+            address: caller.actor.address,
+            project: instance.project_id,
+            looks: interval_at(Instant::now() + ACCESS_LOOK, ACCESS_LOOK),
+            services: services.into_inner(),
+        };
+        let body = unfold(Some(followed), |followed| async {
+            let mut followed = followed?;
+            let (chunk, more) = followed.next().await;
+            Some((Ok::<_, Error>(chunk), more.then_some(followed)))
         });
         HttpResponse::Ok()
             .content_type("text/event-stream")
@@ -99,14 +112,45 @@ pub(super) async fn instance_logs(
     })
 }
 
-/// The next event, and whether there may be more.
-async fn next_event(log: &mut OpenLog) -> (Bytes, bool) {
-    match timeout(KEEP_ALIVE, log.next()).await {
-        Err(_) => (Bytes::from_static(b": still here\n\n"), true),
-        Ok(None) => (event("end", &serde_json::json!({})), false),
-        Ok(Some(Err(message))) => (event("error", &serde_json::json!({ "message": message })), false),
-        Ok(Some(Ok(line))) => {
-            let data = serde_json::json!({
+/// A log as somebody follows it, for as long as that one may.
+struct Followed {
+    log: OpenLog,
+    token: Zeroizing<String>,
+    address: Option<String>,
+    project: ProjectId,
+    looks: Interval,
+    services: Arc<Services>,
+}
+
+impl Followed {
+    /// The next event, and whether there may be more.
+    async fn next(&mut self) -> (Bytes, bool) {
+        let error = |message: &str| (event("error", &json!({ "message": message })), false);
+        let silence = tokio::time::sleep(KEEP_ALIVE);
+        tokio::pin!(silence);
+        loop {
+            // Cancel-safe: a line that loses stays in its channel, a look that loses is made
+            // up for by the next, and the stop ends everything.
+            tokio::select! {
+                item = self.log.next() => return item_event(item),
+                () = &mut silence => return (Bytes::from_static(b": still here\n\n"), true),
+                () = self.services.stopping.cancelled() => return error("the controller is stopping"),
+                _ = self.looks.tick() => {}
+            }
+            let shown = (self.token.as_str(), self.address.as_deref());
+            if !self.services.project_still_allowed(shown, &DeploymentsRead::RULE, self.project).await {
+                return error("your access to this log has ended");
+            }
+        }
+    }
+}
+
+fn item_event(item: Option<Item>) -> (Bytes, bool) {
+    match item {
+        None => (event("end", &json!({})), false),
+        Some(Err(message)) => (event("error", &json!({ "message": message })), false),
+        Some(Ok(line)) => {
+            let data = json!({
                 "at": line.at,
                 "stream": if line.stderr { "stderr" } else { "stdout" },
                 "text": String::from_utf8_lossy(&line.text),

@@ -1,14 +1,22 @@
 //! Version 1 of the API: one file per resource. Views are made here, from rows and
 //! domain values, and nowhere else; never one struct for two of these.
 
+mod accounts;
+mod api_tokens;
+mod audit;
 mod auth;
 mod declare;
 mod deployments;
 mod events;
 mod instances;
+mod invites;
 mod logs;
 mod nodes;
 mod operations;
+mod projects;
+mod provider;
+mod sessions;
+mod settings;
 mod spans;
 mod spec;
 
@@ -24,13 +32,40 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
         scope::scope("/api/v1")
             .service(auth::auth_register)
             .service(auth::auth_login)
+            .service(auth::auth_refresh)
             .service(auth::auth_logout)
+            .service(auth::auth_logout_all)
+            .service(auth::auth_password)
             .service(auth::auth_me)
-            .service(auth::invite_create)
-            .service(auth::api_token_create)
+            .service(provider::github_begin)
+            .service(provider::github_callback)
+            .service(provider::github_exchange)
+            .service(provider::github_link_begin)
+            .service(provider::github_link_delete)
+            .service(sessions::session_list)
+            .service(sessions::session_end)
+            .service(accounts::account_create)
+            .service(accounts::account_list)
+            .service(accounts::account_get)
+            .service(accounts::account_update)
+            .service(invites::invite_create)
+            .service(invites::invite_list)
+            .service(invites::invite_delete)
+            .service(api_tokens::api_token_create)
+            .service(api_tokens::api_token_list)
+            .service(api_tokens::api_token_delete)
+            .service(settings::settings_get)
+            .service(settings::settings_update)
             .service(nodes::enrolment_token_create)
             .service(nodes::node_list)
             .service(nodes::node_get)
+            .service(projects::project_create)
+            .service(projects::project_list)
+            .service(projects::project_get)
+            .service(projects::project_delete)
+            .service(projects::member_list)
+            .service(projects::member_set)
+            .service(projects::member_remove)
             .service(deployments::deployment_create)
             .service(deployments::deployment_list)
             .service(deployments::deployment_get)
@@ -43,6 +78,8 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
             .service(logs::instance_logs)
             .service(operations::operation_list)
             .service(operations::operation_get)
+            .service(audit::audit_list)
+            .service(audit::audit_export)
             .service(events::event_list),
     );
 }

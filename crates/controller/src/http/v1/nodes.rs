@@ -14,11 +14,15 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::{
-    extract::{Admin, Body, Caller, Viewer},
+    extract::{Allowed, Body},
     page::{PageQuery, PageView},
     problem::Problems,
 };
-use crate::{error::Error, service::Services};
+use crate::{
+    auth::policy::{NodesRead, NodesWrite},
+    error::Error,
+    service::Services,
+};
 
 /// A new enrolment token. A body without fields takes all defaults.
 #[derive(Deserialize, ToSchema)]
@@ -112,7 +116,7 @@ pub struct NodeView {
 #[post("/enrolment-tokens")]
 pub(super) async fn enrolment_token_create(
     services: Data<Services>,
-    caller: Caller<Admin>,
+    caller: Allowed<NodesWrite>,
     body: Body<EnrolmentTokenCreate>,
 ) -> Result<HttpResponse, Error> {
     let EnrolmentTokenCreate { labels, uses, expires_in_seconds } = body.read()?;
@@ -136,7 +140,7 @@ pub(super) async fn enrolment_token_create(
 #[get("/nodes")]
 pub(super) async fn node_list(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    _caller: Allowed<NodesRead>,
     page: Query<PageQuery>,
 ) -> Result<HttpResponse, Error> {
     let (cursor, limit) = page.read()?;
@@ -152,7 +156,7 @@ pub(super) async fn node_list(
 #[get("/nodes/{node}")]
 pub(super) async fn node_get(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    _caller: Allowed<NodesRead>,
     path: Path<String>,
 ) -> Result<HttpResponse, Error> {
     let node = services.store.node_fetch(&key(&path)).await?.ok_or_else(|| Error::not_found("node"))?;

@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        extract::{Caller, Viewer},
+        extract::Allowed,
         page::{PageQuery, PageView},
         problem::Problems,
     },
     events::EventView,
 };
-use crate::{error::Error, service::Services};
+use crate::{auth::policy::DeploymentsRead, error::Error, service::Services};
 
 /// Longest wait for an operation; proxies cut longer silences.
 const WAIT_MAX_SECONDS: u32 = 60;
@@ -46,6 +46,8 @@ pub struct OperationView {
     actor: String,
     deployment: String,
     deployment_id: Option<Uuid>,
+    /// The project that the deployment belongs to; null once the deployment is forgotten.
+    project: Option<String>,
     instance_id: Option<Uuid>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -67,6 +69,7 @@ impl From<Operation> for OperationView {
             actor: operation.actor,
             deployment: operation.deployment_name,
             deployment_id: operation.deployment_id.map(|id| id.uuid()),
+            project: operation.project.map(|(_, name)| name),
             instance_id: operation.instance_id.map(|id| id.uuid()),
             created_at: operation.created_at,
             updated_at: operation.updated_at,
@@ -76,16 +79,16 @@ impl From<Operation> for OperationView {
     }
 }
 
-/// Lists operations, the newest first.
+/// Lists operations that the caller sees, the newest first.
 #[utoipa::path(tag = "operations", security(("bearer" = [])), params(PageQuery), responses((status = 200, body = PageView<OperationView>), Problems))]
 #[get("/operations")]
 pub(super) async fn operation_list(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<DeploymentsRead>,
     page: Query<PageQuery>,
 ) -> Result<HttpResponse, Error> {
     let (cursor, limit) = page.read()?;
-    let operations = services.store.operation_list_page(cursor, limit).await?;
+    let operations = services.store.operation_list_page(&caller.visible(), cursor, limit).await?;
     Ok(HttpResponse::Ok().json(PageView::of(operations, OperationView::from)))
 }
 
@@ -103,7 +106,7 @@ pub struct OperationQuery {
 #[get("/operations/{operation}")]
 pub(super) async fn operation_get(
     services: Data<Services>,
-    _caller: Caller<Viewer>,
+    caller: Allowed<DeploymentsRead>,
     path: Path<String>,
     query: Query<OperationQuery>,
 ) -> Result<HttpResponse, Error> {
@@ -112,10 +115,14 @@ pub(super) async fn operation_get(
         return Err(Error::invalid_field("wait_seconds", format!("must be 0 to {WAIT_MAX_SECONDS}")));
     }
     let id: OperationId = path.parse().map_err(|_| Error::not_found("operation"))?;
+    let known = services.store.operation_fetch(id).await?.ok_or_else(|| Error::not_found("operation"))?;
+    // One about no project's deployment is for who has a role on the fleet.
+    let project = known.project.map_or_else(Uuid::nil, |(id, _)| id.uuid());
+    caller.over(&services, project, ("operation", &path)).await?;
     let services = services.into_inner();
     let operation = services.operation_wait(id, Duration::from_secs(u64::from(wait))).await?;
     let filter = EventFilter { operation_id: Some(id), ..EventFilter::default() };
-    let events = services.store.event_list_page(&filter, None, LOG_MAX).await?;
+    let events = services.store.event_list_page(&caller.visible(), &filter, None, LOG_MAX).await?;
     let mut view = OperationView::from(operation);
     view.log = Some(events.items.into_iter().rev().map(EventView::from).collect());
     Ok(HttpResponse::Ok().json(view))

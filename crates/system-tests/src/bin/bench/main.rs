@@ -2,7 +2,7 @@
 //!
 //! Runs the real programs on real engines and a real PostgreSQL, as root. Prints a
 //! table; asserts nothing about time, because a slow machine is no defect. Parts
-//! may be named: `registry`, `single`, `many`.
+//! may be named: `registry`, `identity`, `single`, `many`.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
 #![expect(clippy::cast_precision_loss, reason = "rates need no more than 52 bits")]
 
 mod engine;
+mod identity;
 mod registry;
 mod starts;
 mod table;
@@ -23,16 +24,17 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut parts: Vec<String> = std::env::args().skip(1).collect();
     if parts.is_empty() {
-        parts = ["registry", "single", "many"].map(str::to_owned).to_vec();
+        parts = ["registry", "identity", "single", "many"].map(str::to_owned).to_vec();
     }
     let mut rows = Vec::new();
     for part in parts {
         eprintln!("measuring: {part}");
         rows.extend(match part.as_str() {
             "registry" => registry::run().await?,
+            "identity" => identity::run().await?,
             "single" => starts::single().await?,
             "many" => starts::many().await?,
-            other => bail!("there is no part {other:?}: registry, single, many"),
+            other => bail!("there is no part {other:?}: registry, identity, single, many"),
         });
     }
     table::print(&rows);

@@ -25,8 +25,8 @@ use domain::{
 use node_agent::sample::SampleBuffer;
 use store::{
     Store, StoreSettings,
+    audit::Actor,
     deployment::{DeploymentKey, DeploymentNew},
-    event::Actor,
     node::NodeEnrol,
 };
 use uuid::Uuid;
@@ -130,6 +130,7 @@ async fn durable() -> Result<[(usize, Duration); 3]> {
     let store = Arc::new(store);
     let registering = timed(&store, DURABLE, async |store, n| {
         let new = DeploymentNew {
+            project_id: domain::id::ProjectId::DEFAULT,
             id: Uuid::now_v7().into(),
             name: format!("app-{n}"),
             spec: spec(),
@@ -197,11 +198,13 @@ async fn node_with_an_instance(store: &Store) -> Result<(NodeId, InstanceId)> {
         key_sha256: b"k",
         name: &name,
         facts: &facts,
+        address: None,
     };
     let node = store.node_enrol(&enrol).await?.id;
     store.node_state_set(node, NodeState::Ready, chrono::Utc::now()).await?;
     let id = Uuid::now_v7().into();
     let new = DeploymentNew {
+        project_id: domain::id::ProjectId::DEFAULT,
         id,
         name: "measured".into(),
         spec: DeploymentSpec { replicas: 1, ..spec() },
