@@ -153,6 +153,28 @@ async fn a_successful_sign_in_spends_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_session_guesses_the_password_no_faster_and_strangers_do_not_spend_its_guesses() {
+    let api = Api::with(|config| config.sign_in_limit_failures_per_account = 2).await;
+    let anna = api.account("anna", Role::Viewer).await;
+    for _ in 0..2 {
+        let failed = api.post("/auth/login", None, json!({"name": "anna", "password": "wrong"})).await;
+        assert_eq!(failed.status, StatusCode::UNAUTHORIZED, "{}", failed.body);
+    }
+    let change = |current: &str| {
+        let body = json!({"current_password": current, "new_password": "quite another battery"});
+        api.post("/auth/password", Some(&anna), body)
+    };
+    for _ in 0..2 {
+        let wrong = change("not that one at all").await;
+        assert_eq!(wrong.body["errors"][0]["field"], "current_password", "{}", wrong.body);
+    }
+    let refused = change(PASSWORD).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{}", refused.body);
+    assert_eq!(refused.body["code"], "rate_limited");
+    assert!(refused.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_wrong_passwords_at_once_are_not_more_than_one_after_the_other() {
     let api = behind_a_proxy().await;
     api.account("anna", Role::Viewer).await;

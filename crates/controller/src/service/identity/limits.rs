@@ -16,7 +16,7 @@ use store::audit::Actor;
 
 use super::Services;
 use crate::{
-    auth::token::sha256_of,
+    auth::{caller::Caller, token::sha256_of},
     error::Error,
     service::{
         Settings,
@@ -78,13 +78,31 @@ impl Services {
     /// # Errors
     /// When there were too many; says when the next may be tried.
     pub(super) async fn failure_take(&self, name: &str, actor: &Actor) -> Result<Spent, Error> {
+        self.failure_take_of(key("failed sign-ins to", name), ("sign_in", &shown(name)), actor).await
+    }
+
+    /// Spends a wrong present password of an account whose session changes it. Apart from
+    /// the sign-ins, so that strangers who fail at those do not lock its owner out of this.
+    ///
+    /// # Errors
+    /// When there were too many; says when the next may be tried.
+    pub(super) async fn present_password_take(&self, caller: &Caller, actor: &Actor) -> Result<Spent, Error> {
+        let key = key("wrong present passwords of", &caller.account_id.to_string());
+        self.failure_take_of(key, ("password_change", &caller.name), actor).await
+    }
+
+    async fn failure_take_of(
+        &self,
+        key: [u8; 32],
+        (action, subject): (&'static str, &str),
+        actor: &Actor,
+    ) -> Result<Spent, Error> {
         let Some(rate) = self.settings.edge.failures else { return Ok(Spent(None)) };
-        let key = key("failed sign-ins to", name);
         let taken = self.store.limit_take(&key, rate, 1).await?;
         if taken.allowed {
             return Ok(Spent(Some((key, rate))));
         }
-        self.stranger_refused(actor, "sign_in", &shown(name)).await;
+        self.stranger_refused(actor, action, subject).await;
         Err(Error::rate_limited(taken))
     }
 

@@ -225,7 +225,7 @@ impl Services {
         let row = self.store.account_fetch_by_name(&caller.name).await?.ok_or_else(bad_token)?;
         let old = row.password_hash.clone();
         // Whoever has stolen a session guesses no faster than whoever has none.
-        let spent = self.failure_take(&caller.name, &from.actor).await?;
+        let spent = self.present_password_take(caller, &from.actor).await?;
         let verdict = self.identity.passwords.verify(current, old.clone()).await.map_err(hash_error);
         if !matches!(verdict, Ok(Verdict::Wrong)) {
             self.failure_give_back(spent).await;
