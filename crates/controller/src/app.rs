@@ -8,7 +8,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use daemon::{Supervisor, seal::SealingKey, shutdown::Signals};
+use daemon::{Supervisor, notify, seal::SealingKey, shutdown::Signals};
 use store::{Store, StoreError, StoreSettings};
 use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
@@ -203,6 +203,7 @@ pub async fn migrate_only(config: &Config) -> Result<(), AppError> {
 /// When it cannot start, or a server ends by itself.
 pub async fn serve(config: Config) -> Result<(), AppError> {
     let signals = Signals::install().map_err(|e| AppError::Start(e.into()))?;
+    let _watchdog = notify::Watchdog::start();
     prepare_data_dir(&config.data_dir)?;
     let http_listener = bind_std(config.http_listen, "http_listen")?;
     let grpc_listener = bind(config.grpc_listen, "grpc_listen").await?;
@@ -261,6 +262,7 @@ async fn run(
         http = %config.http_listen, grpc = %config.grpc_listen, public_url = services.settings.public_url,
         agent_url = services.settings.agent_url, fleet = %services.fleet_id, "ready"
     );
+    notify::ready();
     // Cancel-safe: whichever happens first begins the stop.
     let ended = tokio::select! {
         signal = signals.first() => {
@@ -270,6 +272,7 @@ async fn run(
         ended = &mut agents => Err(AppError::Server("agents", format!("it ended by itself: {ended:?}").into())),
         ended = &mut clients => Err(AppError::Server("HTTP", format!("it ended by itself: {ended:?}").into())),
     };
+    notify::stopping();
     services.stopping.cancel();
     grpc_supervisor.shut_down(Duration::from_secs(1)).await;
     let servers = async {

@@ -36,6 +36,7 @@ use controller::{
 };
 use domain::{
     deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    dossier::Dossier,
     id::{DeploymentId, NodeId, ProjectId},
     name::{Labels, Name},
     node::{NodeFacts, NodeState},
@@ -79,6 +80,7 @@ const OPERATIONS: &[(&str, Option<Rule>)] = &[
     ("enrolment_token_create", Some(NodesWrite::RULE)),
     ("node_list", Some(NodesRead::RULE)),
     ("node_get", Some(NodesRead::RULE)),
+    ("node_metrics", Some(NodesRead::RULE)),
     ("project_create", Some(ProjectsWrite::RULE)),
     ("project_list", Some(ProjectsRead::RULE)),
     ("project_get", Some(ProjectsRead::RULE)),
@@ -96,6 +98,8 @@ const OPERATIONS: &[(&str, Option<Rule>)] = &[
     ("instance_start", Some(DeploymentsWrite::RULE)),
     ("instance_metrics", Some(DeploymentsRead::RULE)),
     ("instance_logs", Some(DeploymentsRead::RULE)),
+    ("death_list", Some(DeploymentsRead::RULE)),
+    ("death_get", Some(DeploymentsRead::RULE)),
     ("operation_list", Some(DeploymentsRead::RULE)),
     ("operation_get", Some(DeploymentsRead::RULE)),
     ("event_list", Some(EventsRead::RULE)),
@@ -266,6 +270,23 @@ impl World {
         (made.id, made.text.to_string())
     }
 
+    /// Sees to it that the first attempt of a deployment's copy has ended.
+    async fn death(&self, deployment: DeploymentId) {
+        let dossier = Dossier {
+            instance_id: instance_of(&self.api, deployment).await.parse().unwrap(),
+            attempt: 1,
+            ended_at: chrono::Utc::now(),
+            outcome: domain::instance::Outcome::Exited { code: 3, oom: false },
+            container_id: None,
+            log: Vec::new(),
+            log_cut: false,
+            probes: Vec::new(),
+            memory: Vec::new(),
+            memory_limit_bytes: None,
+        };
+        self.api.services.store.dossier_insert(self.node, &[dossier]).await.unwrap();
+    }
+
     fn number(&self) -> u32 {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
@@ -282,6 +303,10 @@ impl World {
                 "{deployment}" => web.to_string(),
                 "{operation}" => self.web[0].operation_id.to_string(),
                 "{instance}" => instance_of(&self.api, web).await,
+                "{attempt}" => {
+                    self.death(web).await;
+                    "1".to_owned()
+                }
                 "{node}" => self.node.to_string(),
                 "{account}" => {
                     self.membership(self.a, &self.stranger.name, Role::Viewer).await;
@@ -351,6 +376,7 @@ fn deployment(project_id: ProjectId, name: &str) -> DeploymentNew {
             instance,
             replicas: 1,
             constraints: Labels::new(),
+            storage_enforced: false,
             progress_deadline_seconds: 60,
         },
         operation_id: Uuid::now_v7().into(),

@@ -9,6 +9,7 @@
 //! | [`backoff`] | growing, jittered waits between attempts |
 //! | [`seal`] | AES-256-GCM for what must not lie about in clear |
 //! | [`files`] | files that are either the old or the new content, never half |
+//! | [`notify`] | what a service manager is told |
 //! | [`exit`] | what the exit codes mean |
 
 pub mod backoff;
@@ -16,6 +17,7 @@ pub mod config;
 pub mod exit;
 pub mod files;
 pub mod logging;
+pub mod notify;
 pub mod seal;
 pub mod shutdown;
 pub mod supervise;

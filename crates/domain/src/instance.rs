@@ -142,7 +142,7 @@ pub enum FailureReason {
     ImageDenied,
     /// Fetching it failed in a way that may pass.
     ImagePullFailed,
-    /// The engine refused the container's spec.
+    /// The engine refused the container's spec, or the node by its own configuration.
     SpecRefused,
     /// A container that is not ours has the name.
     NameTaken,
@@ -150,6 +150,10 @@ pub enum FailureReason {
     StartFailed,
     /// The container was removed by somebody else.
     Vanished,
+    /// A liveness probe failed, so it was stopped.
+    Unhealthy,
+    /// Its writable layer was over its limit, so it was stopped.
+    StorageExceeded,
 }
 
 impl FailureReason {
@@ -157,8 +161,12 @@ impl FailureReason {
     #[must_use]
     pub const fn may_pass(self) -> bool {
         match self {
-            Self::ImageNotFound | Self::ImageDenied | Self::SpecRefused | Self::NameTaken => false,
-            Self::ImagePullFailed | Self::StartFailed | Self::Vanished => true,
+            Self::ImageNotFound
+            | Self::ImageDenied
+            | Self::SpecRefused
+            | Self::NameTaken
+            | Self::StorageExceeded => false,
+            Self::ImagePullFailed | Self::StartFailed | Self::Vanished | Self::Unhealthy => true,
         }
     }
 
@@ -173,6 +181,8 @@ impl FailureReason {
             Self::NameTaken => "name_taken",
             Self::StartFailed => "start_failed",
             Self::Vanished => "vanished",
+            Self::Unhealthy => "unhealthy",
+            Self::StorageExceeded => "storage_exceeded",
         }
     }
 }
@@ -181,7 +191,7 @@ impl FailureReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Outcome {
-    /// It was told to, by the agent.
+    /// It was told to, by the agent, and nothing was wrong with it.
     Stopped {
         /// Exit code; `None` where no process had run.
         code: Option<i32>,
@@ -193,13 +203,36 @@ pub enum Outcome {
         /// Whether the kernel killed it for memory.
         oom: bool,
     },
-    /// It never ran, or its container went away.
+    /// It never ran, or its container went away, or the agent stopped it because it did
+    /// not work or wrote too much.
     Failed {
         /// For programs.
         reason: FailureReason,
         /// For people; what the engine or registry said.
         message: String,
     },
+}
+
+impl Outcome {
+    /// The code that its process ended with, where there was one.
+    #[must_use]
+    pub const fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Stopped { code } => *code,
+            Self::Exited { code, .. } => Some(*code),
+            Self::Failed { .. } => None,
+        }
+    }
+
+    /// The number of the signal that ended its process, if one did. Told by the code:
+    /// a program that exits with 128 + n by itself looks the same.
+    #[must_use]
+    pub const fn signal(&self) -> Option<i32> {
+        match self.exit_code() {
+            Some(code @ 129..=192) => Some(code - 128),
+            _ => None,
+        }
+    }
 }
 
 /// A gauge, apart from the phase: it goes both ways.
@@ -258,6 +291,13 @@ pub struct InstanceStatus {
     pub container_id: Option<String>,
     /// The engine's id of the image that it runs.
     pub image_id: Option<String>,
+    /// The same image as its registry names it, `sha256:…`; `None` for one that came
+    /// from no registry.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    /// Whether its writable layer is over its limit.
+    #[serde(default)]
+    pub storage_exceeded: bool,
     /// Ports as published; empty while it does not run.
     pub ports: Vec<PublishedPort>,
     /// When the present attempt's process started.
@@ -278,6 +318,8 @@ impl InstanceStatus {
         restart_generation: 0,
         container_id: None,
         image_id: None,
+        image_digest: None,
+        storage_exceeded: false,
         ports: Vec::new(),
         started_at: None,
         finished_at: None,
@@ -310,6 +352,12 @@ pub enum Cause {
     Engine,
     /// Time passed: healthy after `min_healthy_seconds`.
     Time,
+    /// A probe passed or failed.
+    Probe,
+    /// Its writable layer grew over its limit, or shrank below it.
+    Storage,
+    /// The node had no word of the controller for `stop_after_seconds`.
+    LeaseExpired,
 }
 
 /// One numbered statement of an agent about one of its instances.

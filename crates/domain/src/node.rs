@@ -37,6 +37,60 @@ pub struct NodeFacts {
     pub agent_version: String,
     /// The address under which published ports are reached, as the agent sees it.
     pub address: Option<String>,
+    /// What becomes of storage limits here; `None` while it is not known.
+    pub storage_limit: Option<StorageLimit>,
+}
+
+/// What becomes of [`crate::spec::Limits::storage_bytes`] on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageLimit {
+    /// The engine's storage driver keeps containers within it; found out by trying.
+    Enforced,
+    /// The agent measures the writable layer now and then.
+    Measured,
+}
+
+impl StorageLimit {
+    /// The stable text used in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::Measured => "measured",
+        }
+    }
+}
+
+/// How well a node is, by its own figures. The order is that of badness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeHealth {
+    /// Nothing is short.
+    #[default]
+    Healthy,
+    /// Something is getting short: what runs there may get slow.
+    Degraded,
+    /// Something has run out, or is about to: what runs there may fail.
+    Failing,
+}
+
+impl NodeHealth {
+    /// The stable text used in the database and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// Reads [`NodeHealth::as_str`] back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Healthy, Self::Degraded, Self::Failing].into_iter().find(|health| health.as_str() == text)
+    }
 }
 
 /// Whether the engine on a node answers its agent.

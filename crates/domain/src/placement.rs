@@ -37,6 +37,8 @@ pub struct Candidate {
     pub reserved_cpu_millis: u64,
     /// Set aside already.
     pub reserved_memory_bytes: u64,
+    /// Whether its engine keeps containers within their storage limit.
+    pub storage_enforced: bool,
     /// Host ports that instances on it have fixed.
     pub host_ports: BTreeSet<(Transport, u16)>,
     /// How many instances of each deployment it holds, one entry per instance.
@@ -85,6 +87,9 @@ impl Candidate {
         let free_memory = self.memory_bytes.saturating_sub(self.reserved_memory_bytes);
         if free_memory < memory_bytes {
             return Some(format!("{memory_bytes} bytes of memory are asked for and {free_memory} are free"));
+        }
+        if spec.storage_enforced && !self.storage_enforced {
+            return Some("its engine does not enforce storage limits".to_owned());
         }
         let taken = spec.instance.fixed_host_ports().find(|port| self.host_ports.contains(port));
         taken.map(|(transport, port)| format!("host port {port}/{} is taken", transport.as_str()))
@@ -164,6 +169,7 @@ pub(crate) mod tests {
             memory_bytes,
             reserved_cpu_millis: 0,
             reserved_memory_bytes: 0,
+            storage_enforced: false,
             host_ports: BTreeSet::new(),
             deployments: Vec::new(),
         }
@@ -175,6 +181,7 @@ pub(crate) mod tests {
             replicas: 1,
             reservation: Reservation { cpu_millis, memory_bytes },
             constraints: Labels::new(),
+            storage_enforced: false,
             progress_deadline_seconds: 300,
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! Each part has a supervisor of its own, so that they end one after the other:
 //! first the link, so that nothing new comes in; then measuring; then reconciling,
-//! which writes down what it knows; then the ledger. No container is touched: they
+//! which writes down what it knows; then what looks into deaths, which reconciling may
+//! have told of to the last; then the ledger. No container is touched: they
 //! belong to the engine, and the next agent finds them as they are (I10).
 
 use std::{io, sync::Arc, time::Duration};
 
-use daemon::{Supervisor, seal::KeyError, shutdown::Signals};
+use daemon::{Supervisor, notify, seal::KeyError, shutdown::Signals};
 use domain::node::{EngineState, NodeFacts};
 use tokio::{
     runtime::Handle,
@@ -19,12 +20,15 @@ use tracing::Instrument as _;
 
 use crate::{
     config::Config,
-    facts,
+    death::Deaths,
+    dossier::{self, Dossiers},
+    facts, housekeeping,
     identity::{Identity, IdentityError},
+    lease::{self, Lease},
     ledger::{Ledger, LedgerError},
-    link, reconcile,
-    runtime::{Runtime, RuntimeError, docker::DockerRuntime},
-    sample,
+    link, pull, reconcile,
+    runtime::{Runtime, RuntimeError, docker::DockerRuntime, upkeep::Upkeep},
+    sample, status, storage,
 };
 
 /// How often containers are measured until the controller says.
@@ -78,60 +82,144 @@ pub enum AgentError {
 /// When it cannot start. What happens later is dealt with and logged.
 pub async fn run(config: Config) -> Result<(), AgentError> {
     let signals = Signals::install().map_err(AgentError::Signals)?;
+    let _watchdog = notify::Watchdog::start();
     let dir = config.data_dir.clone();
-    let (identity, ledger) = spawn_blocking(move || {
+    let (identity, kept) = spawn_blocking(move || {
         let identity = Identity::load(&dir)?.ok_or(AgentError::NotEnrolled)?;
         let ledger = Ledger::open(&dir.join("ledger"), identity.ledger_key()?)?;
-        Ok::<_, AgentError>((identity, ledger))
+        let dossiers = Dossiers::open(&dir.join("dossiers"), identity.ledger_key()?);
+        Ok::<_, AgentError>((identity, Kept { ledger, dossiers, lease: lease::restore(&dir) }))
     })
     .await??;
-    let runtime = DockerRuntime::new(&config.docker_host, identity.fleet_id(), identity.node_id())
-        .map_err(AgentError::DockerHost)?;
+    let (fleet, node, rules) = (identity.fleet_id(), identity.node_id(), config.house_rules());
+    let runtime =
+        DockerRuntime::with_rules(&config.docker_host, fleet, node, rules).map_err(AgentError::DockerHost)?;
     let span = tracing::error_span!("agent", node.id = %identity.node_id());
     let start = async {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             node.name = identity.node_name(),
             controller = identity.controller(),
-            assignments = ledger.assignments().assignments.len(),
+            assignments = kept.ledger.assignments().assignments.len(),
             "agent starts"
         );
-        Running::start(&config, identity, ledger, Arc::new(runtime)).await
+        Running::start(&config, identity, kept, Arc::new(runtime)).await
     };
     let parts = start.instrument(span.clone()).await;
+    notify::ready();
     let signal = signals.first().await;
+    notify::stopping();
     tracing::info!(%signal, "agent stops; its containers go on");
     parts.stop().instrument(span).await;
     Ok(())
 }
 
+/// What is on disk.
+struct Kept {
+    ledger: Ledger,
+    dossiers: Dossiers,
+    lease: Lease,
+}
+
 /// The parts, in the order in which they were started.
 struct Running {
     ledger: Ledger,
+    deaths: Supervisor,
     reconcile: Supervisor,
     sampling: Supervisor,
     link: Supervisor,
 }
 
 impl Running {
-    async fn start(config: &Config, identity: Identity, ledger: Ledger, runtime: Arc<dyn Runtime>) -> Self {
+    async fn start(
+        config: &Config,
+        identity: Identity,
+        kept: Kept,
+        engine: Arc<impl Runtime + Upkeep>,
+    ) -> Self {
+        let (runtime, upkeep): (Arc<dyn Runtime>, Arc<dyn Upkeep>) = (engine.clone(), engine);
+        let Kept { ledger, dossiers, lease } = kept;
         let part = || Supervisor::new(Handle::current());
-        let (reconcile, sampling, link) = (part(), part(), part());
+        let (deaths, reconcile, sampling, link) = (part(), part(), part(), part());
+        let recent = sample::Recent::default();
+        let (tell, told) = Deaths::new();
+        dossier::start(
+            &deaths,
+            dossier::Parts {
+                deaths: told,
+                runtime: runtime.clone(),
+                recent: recent.clone(),
+                dossiers: dossiers.clone(),
+            },
+        );
         let settings = reconcile::Settings {
             max_parallel_actions: config.max_parallel_actions,
+            pull: pull::Settings { logins: config.logins(), ..pull::Settings::default() },
             ..reconcile::Settings::default()
         };
-        let published = reconcile::start(&reconcile, ledger.clone(), runtime.clone(), settings);
+        if let Err(error) = settings.pull.logins.check().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "registry_auth_file cannot be used; images are pulled without a login");
+        }
+        let (sizes, storage) = watch::channel(storage::Sizes::default());
+        let published = reconcile::start(
+            &reconcile,
+            reconcile::Parts {
+                ledger: ledger.clone(),
+                runtime: runtime.clone(),
+                settings,
+                deaths: tell,
+                lease: lease.clone(),
+                storage: storage.clone(),
+            },
+        );
         let address = config.address.clone();
-        let facts = facts::keep(&reconcile, runtime.clone(), published.engine.clone(), address.clone());
+        let limit = storage::start(
+            &reconcile,
+            storage::Parts {
+                upkeep: upkeep.clone(),
+                ledger: ledger.clone(),
+                running: published.running.clone(),
+                engine: published.engine.clone(),
+                sizes,
+                settings: config.storage(),
+            },
+        );
+        let facts =
+            facts::keep(&reconcile, runtime.clone(), published.engine.clone(), limit, address.clone());
+        housekeeping::start(
+            &reconcile,
+            housekeeping::Parts {
+                upkeep,
+                runtime: runtime.clone(),
+                ledger: ledger.clone(),
+                engine: published.engine.clone(),
+                facts: facts.clone(),
+                data_dir: config.data_dir.clone(),
+                settings: config.housekeeping(),
+            },
+        );
         let (sample_period, period) = watch::channel(SAMPLE_PERIOD);
-        let samples = sample::start(&sampling, published.running, runtime.clone(), period);
+        let samples = sample::start(
+            &sampling,
+            sample::Parts {
+                running: published.running,
+                runtime: runtime.clone(),
+                engine: published.engine.clone(),
+                period,
+                storage,
+                recent,
+                thresholds: config.health_thresholds(),
+                data_dir: config.data_dir.clone(),
+            },
+        );
         let mut state = published.engine.clone();
         // Whether it came in time is what the status says from then on.
         let _ = timeout(FIRST_ANSWER, state.wait_for(|state| *state == EngineState::Reachable)).await;
         let engine = EngineStatus { state: published.engine, facts };
-        // Its state is for those who ask; the link logs it by itself.
-        let _ = link::start(
+        let (engine_state, waiting) = (engine.state.clone(), samples.clone());
+        lease::keep(&link, lease.clone(), config.data_dir.clone());
+        let news = link::start(
             &link,
             link::Parts {
                 identity,
@@ -139,11 +227,24 @@ impl Running {
                 runtime,
                 engine,
                 samples,
+                dossiers,
                 sample_period,
                 address,
+                lease,
+                pulls: published.pulls,
             },
         );
-        Self { ledger, reconcile, sampling, link }
+        status::keep(
+            &link,
+            status::Sources {
+                data_dir: config.data_dir.clone(),
+                ledger: ledger.clone(),
+                samples: waiting,
+                engine: engine_state,
+                link: news,
+            },
+        );
+        Self { ledger, deaths, reconcile, sampling, link }
     }
 
     async fn stop(self) {
@@ -151,6 +252,7 @@ impl Running {
             ("link", self.link, PART_GRACE),
             ("sampling", self.sampling, PART_GRACE),
             ("reconcile", self.reconcile, RECONCILE_GRACE),
+            ("deaths", self.deaths, PART_GRACE),
         ] {
             if !supervisor.shut_down(grace).await {
                 tracing::warn!(part, "a part of the agent did not end in time");
@@ -199,11 +301,13 @@ mod tests {
         };
         let set = AssignmentSet { revision: 1, assignments: [(id, assignment)].into() };
         let _ = ledger.assignments_replace(set).await.unwrap();
+        let dossiers = Dossiers::open(&dir.path().join("dossiers"), key());
         // A port that nobody listens on.
         let identity = TestCa::new().identity(dir.path(), "https://127.0.0.1:1");
         let engine = FakeRuntime::default();
         let config = Config { data_dir: dir.path().into(), ..Config::default() };
-        let parts = Running::start(&config, identity, ledger, Arc::new(engine.clone())).await;
+        let kept = Kept { ledger, dossiers, lease: Lease::renewed_ago(Duration::ZERO) };
+        let parts = Running::start(&config, identity, kept, Arc::new(engine.clone())).await;
         let begun = Instant::now();
         while engine.running() == 0 {
             assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until it runs");

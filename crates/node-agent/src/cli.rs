@@ -2,6 +2,7 @@
 
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
+use chrono::Utc;
 use clap::{Args, Parser, Subcommand};
 use daemon::{exit, logging};
 use domain::id::{FleetId, NodeId};
@@ -10,13 +11,17 @@ use uuid::Uuid;
 use crate::{
     agent::{self, AgentError},
     config::Config,
-    facts,
-    identity::{self, EnrolError, EnrolOptions, Enrolled},
+    doctor, facts,
+    identity::{self, EnrolError, EnrolOptions, Enrolled, Identity},
+    names,
     runtime::docker::DockerRuntime,
+    status::{self, Liveness, Node},
 };
 
 /// The agent's work is waiting; two threads keep a slow one from holding up a heartbeat.
 const WORKERS: usize = 2;
+/// What an installer puts in its place: so program and unit are of one version.
+const UNIT: &str = include_str!("../../../deploy/systemd/automator67-agent.service");
 /// What blocking reads may take to end with the process.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
@@ -37,6 +42,21 @@ enum Command {
     Enrol(Enrol),
     /// Runs the agent until a signal comes. Its containers go on after that.
     Run(Places),
+    /// Says how the agent on this host stands.
+    Status(Places),
+    /// Finds out what is wrong between this host and its controller, and on this host.
+    Doctor(Doctor),
+    /// Prints the unit file for systemd.
+    Unit,
+}
+
+#[derive(Args)]
+struct Doctor {
+    /// The controller's address for agents, in place of the one that this node is enrolled with.
+    #[arg(long, value_name = "URL")]
+    controller: Option<String>,
+    #[command(flatten)]
+    places: Places,
 }
 
 #[derive(Args)]
@@ -77,6 +97,7 @@ impl Places {
 /// Runs the program; says what it exits with.
 #[must_use]
 pub fn run() -> ExitCode {
+    names::keep_to_what_is_linked_in();
     let Cli { config, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -106,6 +127,12 @@ pub fn run() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => complain(&error, code_of_agent(&error)),
             },
+            Command::Status(places) => status(&places.over(config)),
+            Command::Doctor(doctor) => examine(config, doctor).await,
+            Command::Unit => {
+                print!("{UNIT}");
+                ExitCode::SUCCESS
+            }
         }
     });
     runtime.shutdown_timeout(LAST_GRACE);
@@ -136,6 +163,48 @@ async fn enrol(config: Config, enrol: Enrol) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => complain(&error, code_of_enrol(&error)),
+    }
+}
+
+/// Tells how the agent stands. Succeeds where it runs, with or without a session.
+fn status(config: &Config) -> ExitCode {
+    let identity = match Identity::load(&config.data_dir) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return complain(&AgentError::NotEnrolled, exit::CONFIGURATION),
+        Err(error) => return complain(&error, exit::FAILURE),
+    };
+    let node = Node {
+        id: identity.node_id().to_string(),
+        name: identity.node_name().to_owned(),
+        controller: identity.controller().to_owned(),
+        certificate_ends_at: identity.certificate().not_after(),
+    };
+    let snapshot = match status::read(&config.data_dir) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return complain(&error, exit::FAILURE),
+    };
+    let now = Utc::now();
+    let judged = snapshot.as_ref().map(|snapshot| {
+        let lives = snapshot.process.lives();
+        (snapshot, status::liveness(snapshot, lives, now))
+    });
+    print!("{}", status::show(&node, judged, now));
+    match judged {
+        Some((_, Liveness::Runs)) => ExitCode::SUCCESS,
+        Some((_, Liveness::Silent | Liveness::Stopped)) | None => ExitCode::from(exit::FAILURE),
+    }
+}
+
+/// Makes the doctor's checks. Succeeds where nothing is wrong.
+async fn examine(config: Config, doctor: Doctor) -> ExitCode {
+    let Doctor { controller, places } = doctor;
+    let Config { data_dir, docker_host, .. } = places.over(config);
+    let options = doctor::Options { data_dir, docker_host, controller };
+    let found = doctor::examine(options, |finding| println!("{}", doctor::line(finding))).await;
+    println!("\n{}", doctor::summary(&found));
+    match doctor::first_failure(&found) {
+        Some(_) => ExitCode::from(exit::FAILURE),
+        None => ExitCode::SUCCESS,
     }
 }
 
@@ -179,6 +248,18 @@ mod tests {
     fn the_command_line_makes_sense() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_unit_starts_this_program_and_waits_for_its_word() {
+        for line in [
+            "ExecStart=/usr/local/bin/automator67-agent run",
+            "Type=notify",
+            "RestartPreventExitStatus=64 78",
+        ] {
+            assert!(UNIT.lines().any(|l| l == line), "{line}");
+        }
+        assert_eq!((exit::USAGE, exit::CONFIGURATION), (64, 78));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use daemon::Supervisor;
-use domain::node::{EngineState, NodeFacts};
+use domain::node::{EngineState, NodeFacts, StorageLimit};
 use procfs::Current as _;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
@@ -46,6 +46,7 @@ pub fn host_facts(engine: Option<&EngineInfo>, address: Option<String>) -> NodeF
         cgroup_version: engine.and_then(|engine| engine.cgroup_version),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         address,
+        storage_limit: None,
     }
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn keep(
     supervisor: &Supervisor,
     runtime: Arc<dyn Runtime>,
     mut engine: watch::Receiver<EngineState>,
+    mut storage: watch::Receiver<Option<StorageLimit>>,
     address: Option<String>,
 ) -> watch::Receiver<NodeFacts> {
     let (told, facts) = watch::channel(host_facts(None, address.clone()));
@@ -83,7 +85,9 @@ pub(crate) fn keep(
             let info =
                 info.unwrap_or_else(|| EngineInfo { data_dir: data_dir.clone(), ..EngineInfo::default() });
             let address = address.clone();
+            let storage_limit = *storage.borrow_and_update();
             if let Ok(new) = spawn_blocking(move || host_facts(Some(&info), address)).await {
+                let new = NodeFacts { storage_limit, ..new };
                 told.send_if_modified(|old| {
                     let news = is_news(old, &new);
                     if news {
@@ -96,6 +100,8 @@ pub(crate) fn keep(
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = engine.changed() => if changed.is_err() { return },
+                // Its sender may be gone at the end, while the engine's is not.
+                Ok(()) = storage.changed() => {}
                 () = tokio::time::sleep(PERIOD) => {}
             }
         }
@@ -165,12 +171,16 @@ mod tests {
     async fn facts_follow_the_engine_as_it_comes_and_goes() {
         let supervisor = Supervisor::new(tokio::runtime::Handle::current());
         let (state, engine) = watch::channel(EngineState::Unreachable);
-        let mut facts = keep(&supervisor, Arc::new(FakeRuntime::default()), engine, None);
+        let (limit, storage) = watch::channel(None);
+        let mut facts = keep(&supervisor, Arc::new(FakeRuntime::default()), engine, storage, None);
         assert_eq!(facts.borrow().engine_version, None);
+        limit.send_replace(Some(StorageLimit::Enforced));
         state.send_replace(EngineState::Reachable);
         let deadline = Duration::from_secs(10);
         let known = facts.wait_for(|facts| facts.engine_version.as_deref() == Some("fake"));
         assert!(timeout(deadline, known).await.is_ok_and(|known| known.is_ok()));
+        let limited = facts.wait_for(|facts| facts.storage_limit == Some(StorageLimit::Enforced));
+        assert!(timeout(deadline, limited).await.is_ok_and(|limited| limited.is_ok()));
         state.send_replace(EngineState::Unreachable);
         let unknown = facts.wait_for(|facts| facts.engine_version.is_none());
         assert!(timeout(deadline, unknown).await.is_ok_and(|unknown| unknown.is_ok()));

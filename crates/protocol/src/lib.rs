@@ -20,8 +20,20 @@ pub const REPORT_BATCH_MAX: usize = 256;
 /// Most readings in one `PushMetrics` call.
 pub const METRICS_BATCH_MAX: usize = 2_000;
 
+/// Most dossiers in one `PushDossiers` call.
+pub const DOSSIER_BATCH_MAX: usize = 16;
+
+/// Largest dossier that is taken, as it is on the wire.
+pub const DOSSIER_MAX_BYTES: usize = 1024 * 1024;
+
 /// Longest text of one `LogLine`; longer lines are split.
 pub const LOG_LINE_MAX_BYTES: usize = 64 * 1024;
+
+/// How many bytes a message takes on the wire.
+#[must_use]
+pub fn wire_size(message: &impl prost::Message) -> usize {
+    message.encoded_len()
+}
 
 /// The generated code of `proto/automator67/agent/v1`.
 #[expect(

@@ -7,15 +7,20 @@
 //! Nothing secret comes in here. Of a deployment's spec that is what
 //! `spec_shown` leaves of it.
 
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{Datelike, Months, NaiveDate};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use domain::{
     Timestamp,
-    deployment::{DeploymentSpec, InstanceSpec},
+    deployment::DeploymentSpec,
     id::UserId,
+    probe::{ProbeKind, ProbeSpec},
+    spec::{InstanceSpec, LogSpec},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -163,29 +168,76 @@ pub(crate) async fn audit_insert_on_conn(
     Ok(())
 }
 
-/// What the audit log shows of a spec: names of environment variables without their
-/// values, and neither command nor entrypoint, since people put passwords into all of
-/// these. A new field does not compile until somebody has decided about it.
+/// What the audit log shows of a spec: names of environment variables, labels and log
+/// options without their values, and neither command nor entrypoint, since people put
+/// passwords into all of these. A new field does not compile until somebody has decided about it.
 pub(crate) fn spec_shown(spec: &DeploymentSpec) -> Value {
-    let DeploymentSpec { instance, replicas, reservation, constraints, progress_deadline_seconds } = spec;
+    let DeploymentSpec {
+        instance,
+        replicas,
+        reservation,
+        constraints,
+        storage_enforced,
+        progress_deadline_seconds,
+    } = spec;
     let InstanceSpec {
         image,
         entrypoint: _,
         command: _,
         env,
+        working_dir,
+        user,
+        labels,
+        hostname,
         ports,
+        network,
+        volumes,
+        devices,
+        security,
         limits,
+        ulimits,
+        log: LogSpec { driver, options },
+        init,
         restart,
         pull,
+        stop_signal,
         stop_grace_seconds,
         min_healthy_seconds,
+        probes,
+        stop_after_seconds,
     } = instance;
-    let env: Vec<&String> = env.0.keys().collect();
+    let names = |map: &BTreeMap<String, String>| map.keys().cloned().collect::<Vec<_>>();
     json!({
-        "image": image, "env": env, "ports": ports, "limits": limits, "restart": restart, "pull": pull,
-        "stop_grace_seconds": stop_grace_seconds, "min_healthy_seconds": min_healthy_seconds,
+        "image": image, "env": names(&env.0), "working_dir": working_dir, "user": user,
+        "labels": names(labels), "hostname": hostname, "ports": ports, "network": network,
+        "volumes": volumes, "devices": devices, "security": security, "limits": limits, "ulimits": ulimits,
+        "log": {"driver": driver, "options": names(&options.0)}, "init": init, "restart": restart,
+        "pull": pull, "stop_signal": stop_signal, "stop_grace_seconds": stop_grace_seconds,
+        "min_healthy_seconds": min_healthy_seconds, "stop_after_seconds": stop_after_seconds,
+        "probes": probes.iter().map(probe_shown).collect::<Vec<_>>(), "storage_enforced": storage_enforced,
         "replicas": replicas, "reservation": reservation, "constraints": constraints,
         "progress_deadline_seconds": progress_deadline_seconds
+    })
+}
+
+/// What is shown of a probe: neither a command nor what is sent in headers or looked for in a body.
+fn probe_shown(probe: &ProbeSpec) -> Value {
+    let kind = match &probe.kind {
+        ProbeKind::Http(check) => {
+            let names: Vec<_> = check.headers.iter().map(|header| &header.name).collect();
+            json!({
+                "type": "http", "path": check.path, "port": check.port, "headers": names,
+                "expected_status": check.expected_status
+            })
+        }
+        ProbeKind::Tcp { port } => json!({ "type": "tcp", "port": port }),
+        ProbeKind::Exec { command: _ } => json!({ "type": "exec" }),
+        ProbeKind::Image => json!({ "type": "image" }),
+    };
+    json!({
+        "kind": kind, "role": probe.role, "interval_seconds": probe.interval_seconds,
+        "timeout_seconds": probe.timeout_seconds, "retries": probe.retries,
+        "start_period_seconds": probe.start_period_seconds
     })
 }
 

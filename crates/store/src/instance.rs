@@ -11,6 +11,7 @@ use domain::{
     node::NodeState,
     operation::OperationKind,
     placement::Placement,
+    pull::PullProgress,
 };
 use uuid::Uuid;
 
@@ -20,7 +21,8 @@ use crate::{
     deployment::read_spec,
     event::{EventNew, Severity, event_insert_on_conn},
     operation::{OperationNew, operation_insert_in_txn},
-    schema::{deployments, instances, nodes, projects, revisions},
+    pull::read_pull,
+    schema::{deployments, instance_pulls, instances, nodes, projects, revisions},
     wake::{Wake, wake_in_txn},
 };
 
@@ -57,6 +59,8 @@ pub struct Instance {
     pub observed_at: Option<Timestamp>,
     /// When it was placed.
     pub created_at: Timestamp,
+    /// How far its image has come, while that is being fetched.
+    pub pull: Option<PullProgress>,
 }
 
 type InstanceRow = (
@@ -64,9 +68,10 @@ type InstanceRow = (
     (Uuid, String),
     (Uuid, String, String, serde_json::Value),
     (String, serde_json::Value, serde_json::Value, Option<Timestamp>, Timestamp),
+    Option<serde_json::Value>,
 );
 
-fn read((whose, project, place, known): InstanceRow) -> Result<Instance, StoreError> {
+fn read((whose, project, place, known, pull): InstanceRow) -> Result<Instance, StoreError> {
     let (id, deployment_id, deployment_name, revision) = whose;
     let (node_id, node_name, node_state, facts) = place;
     let (desired, placement, status, observed_at, created_at) = known;
@@ -88,6 +93,7 @@ fn read((whose, project, place, known): InstanceRow) -> Result<Instance, StoreEr
         status: read_status(status)?,
         observed_at,
         created_at,
+        pull: pull.map(read_pull).transpose()?,
     })
 }
 
@@ -102,7 +108,8 @@ pub(crate) fn read_status(status: serde_json::Value) -> Result<InstanceStatus, S
 #[diesel::dsl::auto_type(no_type_alias)]
 fn whole() -> _ {
     let deployment = deployments::table.inner_join(projects::table);
-    instances::table.inner_join(deployment).inner_join(nodes::table).select((
+    let pull = instance_pulls::table.on(instance_pulls::instance_id.eq(instances::id));
+    instances::table.inner_join(deployment).inner_join(nodes::table).left_join(pull).select((
         (instances::id, instances::deployment_id, deployments::name, instances::revision),
         (deployments::project_id, projects::name),
         (instances::node_id, nodes::name, nodes::state, nodes::facts),
@@ -113,6 +120,7 @@ fn whole() -> _ {
             instances::observed_at,
             instances::created_at,
         ),
+        instance_pulls::progress.nullable(),
     ))
 }
 

@@ -22,6 +22,7 @@
 //! | [`project`] | projects, project_members |
 //! | [`deployment`] | deployments, revisions |
 //! | [`instance`] | instances: requests, assignments, reports |
+//! | [`dossier`] | instance_dossiers |
 //! | [`orchestrate`] | the planning transaction |
 //! | [`operation`] | operations, idempotency_keys |
 //! | [`event`] | events |
@@ -34,6 +35,7 @@ pub mod api_token;
 pub mod audit;
 pub mod caller;
 pub mod deployment;
+pub mod dossier;
 mod error;
 pub mod event;
 pub mod fleet;
@@ -49,6 +51,7 @@ pub mod orchestrate;
 mod page;
 mod pool;
 pub mod project;
+mod pull;
 mod report;
 pub mod retention;
 pub mod sample;

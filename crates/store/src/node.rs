@@ -8,7 +8,7 @@ use domain::{
     Timestamp,
     id::{NodeId, ReportStreamId, UserId},
     name::{Labels, Name},
-    node::{NodeFacts, NodeState},
+    node::{NodeFacts, NodeHealth, NodeState},
 };
 use uuid::Uuid;
 
@@ -31,6 +31,7 @@ struct NodeRow {
     state: String,
     state_since: Timestamp,
     cordoned: bool,
+    health: serde_json::Value,
     assignment_revision: i64,
     last_seen_at: Option<Timestamp>,
     created_at: Timestamp,
@@ -53,12 +54,25 @@ pub struct Node {
     pub state_since: Timestamp,
     /// Whether it takes nothing new.
     pub cordoned: bool,
+    /// How well it is.
+    pub health: HealthTold,
     /// Grows with each change of its assignments.
     pub assignment_revision: u64,
     /// When it was last heard of; written in batches, so up to ten seconds old.
     pub last_seen_at: Option<Timestamp>,
     /// When it was enrolled.
     pub created_at: Timestamp,
+}
+
+/// What a node's agent last made of its figures.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HealthTold {
+    /// How well it is.
+    pub state: NodeHealth,
+    /// Since when, by the node's clock; `None` where it was never told.
+    pub since: Option<Timestamp>,
+    /// Why it is not healthy, for people.
+    pub reasons: Vec<String>,
 }
 
 impl NodeRow {
@@ -73,6 +87,8 @@ impl NodeRow {
                 .ok_or_else(|| StoreError::corrupt("node's state", self.state))?,
             state_since: self.state_since,
             cordoned: self.cordoned,
+            health: serde_json::from_value(self.health)
+                .map_err(|e| StoreError::corrupt("node's health", e))?,
             assignment_revision: u64::try_from(self.assignment_revision).unwrap_or_default(),
             last_seen_at: self.last_seen_at,
             created_at: self.created_at,

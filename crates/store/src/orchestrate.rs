@@ -12,7 +12,7 @@ use domain::{
     deployment::DeploymentSpec,
     id::{DeploymentId, InstanceId, NodeId},
     instance::{Desired, InstanceStatus},
-    node::{NodeFacts, NodeState},
+    node::{NodeFacts, NodeState, StorageLimit},
     operation::{self, Subject},
     orchestrate::{self, Change, DeploymentView, InstanceView},
     placement::{Candidate, Placement},
@@ -198,6 +198,7 @@ async fn candidates_in_txn(conn: &mut AsyncPgConnection) -> Result<BTreeMap<Node
                 memory_bytes: facts.memory_bytes,
                 reserved_cpu_millis: 0,
                 reserved_memory_bytes: 0,
+                storage_enforced: facts.storage_limit == Some(StorageLimit::Enforced),
                 host_ports: BTreeSet::new(),
                 deployments: Vec::new(),
             };

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     Refusal, Store, StoreError,
     event::{EventNew, Severity, event_insert_once_on_conn},
+    pull::pull_forget_on_conn,
     schema::{instances, nodes, operations},
     wake::{Wake, wake_in_txn},
 };
@@ -97,7 +98,7 @@ async fn report_apply_in_txn(
             .and(instances::phase.eq(phase))
             .and(instances::removed.eq(progress.removed))
             .and(instances::report_seq.lt(seq)));
-    diesel::update(own.filter(newer))
+    let updated = diesel::update(own.filter(newer))
         .set((
             instances::attempt.eq(attempt),
             instances::phase.eq(phase),
@@ -108,6 +109,9 @@ async fn report_apply_in_txn(
         ))
         .execute(conn)
         .await?;
+    if updated > 0 && progress.phase != Phase::Pulling {
+        pull_forget_on_conn(conn, report.instance_id.uuid()).await?;
+    }
     let event = event_of(conn, node, deployment.into(), report).await?;
     event_insert_once_on_conn(conn, &event, Some((stream.uuid(), seq))).await?;
     Ok(())
@@ -182,5 +186,8 @@ fn cause_of(cause: &Cause) -> String {
         Cause::OutOfMemory => "out_of_memory".into(),
         Cause::Engine => "engine".into(),
         Cause::Time => "time".into(),
+        Cause::Probe => "probe".into(),
+        Cause::Storage => "storage".into(),
+        Cause::LeaseExpired => "lease_expired".into(),
     }
 }

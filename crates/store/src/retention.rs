@@ -21,6 +21,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ("oauth_codes", "code_sha256", "expires_at < now()"),
     ("operations", "id", "finished_at < now() - interval '90 days'"),
     ("instances", "id", "not assigned and coalesce(observed_at, created_at) < now() - interval '30 days'"),
+    // Those of instances that go, go with them.
+    ("instance_dossiers", "ctid", "recorded_at < now() - interval '30 days'"),
     // Longer than operations: who sees an operation is told by its deployment's project.
     ("deployments", "id", "deleted_at < now() - interval '91 days'"),
     ("projects", "id", "deleted_at < now() - interval '92 days'"),

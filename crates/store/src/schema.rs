@@ -127,6 +127,35 @@ diesel::table! {
 }
 
 diesel::table! {
+    instance_dossiers (instance_id, attempt) {
+        instance_id -> Uuid,
+        attempt -> Integer,
+        ended_at -> Timestamptz,
+        recorded_at -> Timestamptz,
+        dossier -> Jsonb,
+    }
+}
+
+diesel::table! {
+    instance_pulls (instance_id) {
+        instance_id -> Uuid,
+        observed_at -> Timestamptz,
+        progress -> Jsonb,
+    }
+}
+
+diesel::table! {
+    node_samples (node_id, at) {
+        node_id -> Uuid,
+        at -> Timestamptz,
+        cpu_percent -> Nullable<Double>,
+        memory_bytes -> Nullable<BigInt>,
+        memory_available_bytes -> Nullable<BigInt>,
+        sample -> Jsonb,
+    }
+}
+
+diesel::table! {
     instance_samples (instance_id, at) {
         instance_id -> Uuid,
         at -> Timestamptz,
@@ -135,6 +164,12 @@ diesel::table! {
         memory_limit_bytes -> Nullable<BigInt>,
         network_rx_bytes -> Nullable<BigInt>,
         network_tx_bytes -> Nullable<BigInt>,
+        block_read_bytes -> Nullable<BigInt>,
+        block_write_bytes -> Nullable<BigInt>,
+        pids -> Nullable<BigInt>,
+        throttled_nanos -> Nullable<BigInt>,
+        oom_kills -> Nullable<BigInt>,
+        storage_bytes -> Nullable<BigInt>,
     }
 }
 
@@ -198,6 +233,7 @@ diesel::table! {
         report_seq -> BigInt,
         last_seen_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
+        health -> Jsonb,
     }
 }
 
@@ -337,10 +373,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     fleet,
     idempotency_keys,
     identities,
+    instance_dossiers,
+    instance_pulls,
     instance_samples,
     instances,
     invites,
     node_certificates,
+    node_samples,
     nodes,
     oauth_codes,
     oauth_flows,

@@ -10,13 +10,16 @@
 use std::time::Duration;
 
 use domain::{
+    Timestamp,
     assignment::Applied,
     deployment::{DeploymentSpec, InstanceSpec, Reservation},
     id::{DeploymentId, InstanceId, NodeId, OperationId, ReportStreamId},
     instance::{Cause, Desired, Health, InstanceStatus, Phase, Progress, Report},
     name::{Labels, Name},
-    node::{NodeFacts, NodeState},
+    node::{NodeFacts, NodeHealth, NodeState},
     operation::Verdict,
+    pull::{LayerProgress, PullProgress},
+    sample::{DiskSample, HostSample},
 };
 use store::{
     Refusal, Store, StoreError,
@@ -103,6 +106,7 @@ impl Fleet {
                 instance,
                 replicas,
                 constraints: Labels::new(),
+                storage_enforced: false,
                 progress_deadline_seconds: 60,
             },
             operation_id: Uuid::now_v7().into(),
@@ -435,13 +439,12 @@ async fn samples_are_stored_once_and_only_for_the_nodes_own_instances() {
     fleet.store().sample_partitions_maintain(now).await.unwrap();
     fleet.store().sample_partitions_maintain(now).await.unwrap();
     let sample = |instance_id, at| domain::sample::InstanceSample {
-        instance_id,
-        at,
         cpu_percent: Some(12.5),
         memory_bytes: Some(1 << 20),
-        memory_limit_bytes: None,
         network_rx_bytes: Some(7),
-        network_tx_bytes: None,
+        block_write_bytes: Some(11),
+        oom_kills: Some(0),
+        ..domain::sample::InstanceSample::empty(instance_id, at)
     };
     let ancient = now - chrono::TimeDelta::days(9);
     let batch = [
@@ -460,6 +463,182 @@ async fn samples_are_stored_once_and_only_for_the_nodes_own_instances() {
     );
     fleet.store().sample_partitions_maintain(now + chrono::TimeDelta::days(5)).await.unwrap();
     assert_eq!(fleet.store().sample_list(instance_id, ancient, 10).await.unwrap().len(), 0);
+}
+
+fn host_sample(at: Timestamp, health: NodeHealth, reasons: &[&str]) -> HostSample {
+    let disk =
+        DiskSample { path: "/".into(), size_bytes: 9, free_bytes: 1, inodes: Some(5), inodes_free: None };
+    HostSample {
+        at,
+        cpu_percent: Some(12.5),
+        load: Some([0.5, 1.0, 2.0]),
+        memory_bytes: Some(1 << 30),
+        network_rx_bytes: Some(7),
+        disks: vec![disk],
+        health,
+        reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        ..HostSample::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hosts_readings_are_stored_once_and_too_old_ones_are_dropped() {
+    let fleet = Fleet::new().await;
+    let now = whole_second();
+    fleet.store().sample_partitions_maintain(now).await.unwrap();
+    let at = |seconds: i64| now - chrono::TimeDelta::seconds(seconds);
+    let healthy = |seconds| host_sample(at(seconds), NodeHealth::Healthy, &[]);
+    let batch = [healthy(60), healthy(30), healthy(30), healthy(9 * 86_400), healthy(-2 * 3600)];
+    assert_eq!(fleet.store().node_sample_insert(fleet.node, &batch).await.unwrap(), 2);
+    assert_eq!(fleet.store().node_sample_insert(fleet.node, &batch).await.unwrap(), 2);
+    let ancient = at(20 * 86_400);
+    let kept = fleet.store().node_sample_list(fleet.node, ancient, 10).await.unwrap();
+    assert_eq!(kept, [healthy(30), healthy(60)]);
+    assert_eq!(fleet.store().node_sample_list(fleet.node, at(45), 10).await.unwrap(), [healthy(30)]);
+    let stranger = Uuid::now_v7().into();
+    assert_eq!(fleet.store().node_sample_insert(stranger, &batch).await.unwrap(), 5, "no such node");
+    fleet.store().sample_partitions_maintain(now + chrono::TimeDelta::days(5)).await.unwrap();
+    assert!(fleet.store().node_sample_list(fleet.node, ancient, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nodes_health_follows_its_newest_reading_and_only_changes_are_events() {
+    let fleet = Fleet::new().await;
+    let now = whole_second();
+    fleet.store().sample_partitions_maintain(now).await.unwrap();
+    let at = |seconds: i64| now - chrono::TimeDelta::seconds(seconds);
+    let tell = async |samples: &[HostSample]| {
+        fleet.store().node_sample_insert(fleet.node, samples).await.unwrap();
+        let node = fleet.store().node_fetch(&store::node::NodeKey::Id(fleet.node)).await.unwrap().unwrap();
+        (node.health.state, node.health.reasons.join(","), node.health.since.unwrap())
+    };
+    let events = "select concat_ws(' ', severity, message, cause) from events \
+        where kind = 'node_health_changed' order by at, id";
+    assert_eq!(tell(&[host_sample(at(100), NodeHealth::Healthy, &[])]).await.0, NodeHealth::Healthy);
+    assert_eq!(fleet.db.texts(events).await, [""; 0]);
+
+    // Only the newest of a batch counts, in whatever order they come.
+    let batch = [
+        host_sample(at(80), NodeHealth::Degraded, &["disk / has 9 % free"]),
+        host_sample(at(90), NodeHealth::Failing, &["thrashes"]),
+    ];
+    let degraded = (NodeHealth::Degraded, "disk / has 9 % free".to_owned(), at(80));
+    assert_eq!(tell(&batch).await, degraded);
+    assert_eq!(tell(&batch).await, degraded, "the same again changes nothing");
+    // One that comes late is stored and changes nothing.
+    assert_eq!(tell(&[host_sample(at(85), NodeHealth::Failing, &["late"])]).await, degraded);
+    assert_eq!(fleet.store().node_sample_list(fleet.node, at(95), 9).await.unwrap().len(), 3);
+    // The same health with another reason is no event and keeps since when.
+    let other = tell(&[host_sample(at(70), NodeHealth::Degraded, &["disk / has 8 % free"])]).await;
+    assert_eq!(other, (NodeHealth::Degraded, "disk / has 8 % free".to_owned(), at(80)));
+    tell(&[host_sample(at(60), NodeHealth::Failing, &["full", "slow"])]).await;
+    let healthy = tell(&[host_sample(at(50), NodeHealth::Healthy, &[])]).await;
+    assert_eq!(healthy, (NodeHealth::Healthy, String::new(), at(50)));
+    assert_eq!(
+        fleet.db.texts(events).await,
+        [
+            "warning node n1 is degraded, after healthy disk / has 9 % free",
+            "error node n1 is failing, after degraded full; slow",
+            "info node n1 is healthy, after failing",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_batches_of_one_node_at_once_leave_the_newest_health() {
+    let fleet = Fleet::new().await;
+    let now = whole_second();
+    fleet.store().sample_partitions_maintain(now).await.unwrap();
+    let old = [host_sample(now - chrono::TimeDelta::seconds(9), NodeHealth::Failing, &["old"])];
+    let new = [host_sample(now, NodeHealth::Degraded, &["new"])];
+    let store = fleet.store();
+    let (one, two) =
+        tokio::join!(store.node_sample_insert(fleet.node, &old), store.node_sample_insert(fleet.node, &new));
+    assert_eq!((one.unwrap(), two.unwrap()), (0, 0));
+    let node = store.node_fetch(&store::node::NodeKey::Id(fleet.node)).await.unwrap().unwrap();
+    assert_eq!((node.health.state, node.health.reasons), (NodeHealth::Degraded, vec!["new".to_owned()]));
+}
+
+/// The database keeps microseconds.
+fn whole_second() -> Timestamp {
+    let now = chrono::Utc::now();
+    now - chrono::TimeDelta::nanoseconds(now.timestamp_subsec_nanos().into())
+}
+
+fn pulled(instances: &[InstanceId], second: i64, current_bytes: u64) -> PullProgress {
+    let at = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second);
+    let (id, status, total_bytes) = ("0a1b".into(), "Downloading".into(), Some(100));
+    let layers = vec![LayerProgress { id, status, current_bytes, total_bytes }];
+    PullProgress { image: "app:1".into(), instance_ids: instances.to_vec(), at, attempt: 2, layers }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_progress_of_a_pull_is_the_latest_of_the_nodes_own_instances_until_they_are_beyond_it() {
+    let mut fleet = Fleet::new().await;
+    let (deployment, _) = fleet.create("web", 2).await;
+    let ids: Vec<_> =
+        fleet.store().instance_list_of(&[deployment]).await.unwrap().into_iter().map(|i| i.id).collect();
+    let known = async |fleet: &Fleet, id: InstanceId| {
+        let instance = fleet.store().instance_fetch(id).await.unwrap().unwrap();
+        instance.pull.map(|pull| (pull.current_bytes(), pull.attempt, pull.instance_ids.len()))
+    };
+    assert_eq!(known(&fleet, ids[0]).await, None);
+
+    // One that nobody has ever heard of, and one of another node's.
+    let token = token(fleet.store(), 1).await;
+    let other = enrol(fleet.store(), &token, b"other", "n2").await.unwrap().id;
+    let stranger: InstanceId = Uuid::now_v7().into();
+    let store = fleet.store();
+    assert_eq!(store.pull_progress_set(other, &pulled(&ids, 1, 9)).await.unwrap(), 0);
+    let all = [ids[0], stranger, ids[1]];
+    assert_eq!(store.pull_progress_set(fleet.node, &pulled(&all, 5, 50)).await.unwrap(), 2);
+    // Who else waits for it is not for an instance's reader.
+    assert_eq!(known(&fleet, ids[0]).await, Some((50, 2, 0)));
+
+    // Late, or again.
+    for second in [4, 5] {
+        assert_eq!(store.pull_progress_set(fleet.node, &pulled(&ids, second, 40)).await.unwrap(), 0);
+    }
+    assert_eq!(store.pull_progress_set(fleet.node, &pulled(&ids[..1], 6, 60)).await.unwrap(), 1);
+    assert_eq!(known(&fleet, ids[0]).await, Some((60, 2, 0)));
+    assert_eq!(known(&fleet, ids[1]).await, Some((50, 2, 0)));
+
+    let pulling = fleet.report(ids[0], Phase::Pulling, |_| {});
+    fleet.apply(&[pulling]).await;
+    assert_eq!(known(&fleet, ids[0]).await, Some((60, 2, 0)));
+    let creating = fleet.report(ids[0], Phase::Creating, |_| {});
+    fleet.apply(&[creating]).await;
+    assert_eq!(known(&fleet, ids[0]).await, None);
+    assert_eq!(known(&fleet, ids[1]).await, Some((50, 2, 0)));
+    // What was on its way when it ended comes too late.
+    assert_eq!(fleet.store().pull_progress_set(fleet.node, &pulled(&ids, 7, 99)).await.unwrap(), 1);
+    assert_eq!(known(&fleet, ids[0]).await, None);
+    let failed = fleet.report(ids[1], Phase::Ended, |_| {});
+    fleet.apply(&[failed]).await;
+    assert_eq!(fleet.db.texts("select instance_id from instance_pulls").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_ends_a_pull_leaves_no_progress_behind_however_the_two_race() {
+    let mut fleet = Fleet::new().await;
+    let (deployment, _) = fleet.create("web", 4).await;
+    let ids: Vec<_> =
+        fleet.store().instance_list_of(&[deployment]).await.unwrap().into_iter().map(|i| i.id).collect();
+    let reports: Vec<_> = ids.iter().map(|id| fleet.report(*id, Phase::Running, |_| {})).collect();
+    let (store, node, stream) = (fleet.store(), fleet.node, fleet.stream);
+    let progress: Vec<_> = (1..20).map(|second| pulled(&ids, second, 1)).collect();
+    let told = async {
+        for progress in &progress {
+            store.pull_progress_set(node, progress).await.unwrap();
+        }
+    };
+    let reported = async {
+        for report in &reports {
+            store.reports_apply(node, stream, std::slice::from_ref(report)).await.unwrap();
+        }
+    };
+    tokio::join!(told, reported);
+    assert_eq!(fleet.db.texts("select instance_id from instance_pulls").await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,6 +41,7 @@ fn deployment(project_id: ProjectId, name: &str) -> DeploymentNew {
             instance,
             replicas: 0,
             constraints: Labels::new(),
+            storage_enforced: false,
             progress_deadline_seconds: 60,
         },
         operation_id: Uuid::now_v7().into(),

@@ -84,7 +84,7 @@ async fn every_reference_has_a_foreign_key_with_a_stated_delete_rule() {
         .texts(
             "select c.table_name || '.' || c.column_name from information_schema.columns c \
              join information_schema.tables t on t.table_name = c.table_name and t.table_schema = 'public' and t.table_type = 'BASE TABLE' \
-             where c.table_schema = 'public' and c.column_name like '%\\_id' and c.table_name !~ '^instance_samples' \
+             where c.table_schema = 'public' and c.column_name like '%\\_id' and c.table_name !~ '^(instance|node)_samples' \
              and c.column_name not in ('report_stream_id', 'request_id') and not exists ( \
                select 1 from pg_constraint k join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any (k.conkey) \
                where k.contype = 'f' and k.conrelid = c.table_name::text::regclass and a.attname = c.column_name \

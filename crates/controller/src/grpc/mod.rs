@@ -4,6 +4,7 @@
 //! done is in [`crate::service`]. A caller's identity comes from its certificate
 //! and from nothing else.
 
+mod dossiers;
 mod identity;
 mod metrics;
 mod session;
@@ -152,6 +153,14 @@ impl AgentService for Grpc {
     ) -> Result<Response<proto::PushMetricsResponse>, Status> {
         let node = self.caller(&request).await?;
         metrics::push(&self.0, node, request.into_inner()).await
+    }
+
+    async fn push_dossiers(
+        &self,
+        request: Request<proto::PushDossiersRequest>,
+    ) -> Result<Response<proto::PushDossiersResponse>, Status> {
+        let node = self.caller(&request).await?;
+        dossiers::push(&self.0, node, request.into_inner()).await
     }
 
     async fn stream(

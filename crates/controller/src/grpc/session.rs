@@ -13,6 +13,7 @@ use domain::{
     id::{NodeId, ReportStreamId},
     instance::Report,
     node::NodeFacts,
+    pull::PullProgress,
 };
 use protocol::{
     convert::{self, duration_message, timestamp_message},
@@ -49,6 +50,7 @@ enum Work {
     Reports(Vec<Report>),
     Complete,
     Facts(Box<NodeFacts>),
+    Pull(Box<PullProgress>),
 }
 
 struct Session {
@@ -178,9 +180,10 @@ impl Session {
         };
         match frame {
             Some(Up::Heartbeat(beat)) => {
+                let stamp = beat.stamp;
                 self.services.heartbeats.beat(self.node, beat.received(Utc::now()).map_err(invalid)?);
                 let lease = Some(duration_message(self.services.settings.presence.unreachable_after));
-                let answer = Down::HeartbeatAnswer(proto::HeartbeatAnswer { lease });
+                let answer = Down::HeartbeatAnswer(proto::HeartbeatAnswer { lease, stamp });
                 // A full link needs no answer to a heartbeat on top of it.
                 let _ = self.down.try_send(Ok(proto::ControllerFrame { frame: Some(answer) }));
                 Ok(())
@@ -204,6 +207,14 @@ impl Session {
                     refused.stream_id.parse().ok().and_then(|id| self.services.streams.attach(id, self.node))
                 {
                     let _ = items.try_send(Err(refused.message));
+                }
+                Ok(())
+            }
+            Some(Up::PullProgress(progress)) => {
+                let progress = PullProgress::try_from(progress).map_err(invalid)?.bounded();
+                // The next one says more, so none is worth the place of anything else.
+                if work.capacity() > WORK / 2 {
+                    let _ = work.try_send(Work::Pull(Box::new(progress)));
                 }
                 Ok(())
             }
@@ -242,6 +253,11 @@ impl Session {
                 let set = self.stored(|| store.assignment_set_fetch(self.node)).await?;
                 *sent = Some(set.revision);
                 self.send(Down::CompleteAssignments((&set).into())).await
+            }
+            Work::Pull(progress) => {
+                let set = self.stored(|| store.pull_progress_set(self.node, &progress)).await?;
+                tracing::trace!(image = progress.image, instances = set, "progress of a pull");
+                Ok(())
             }
             Work::Facts(facts) => self.stored(|| store.node_facts_set(self.node, &facts)).await,
         }

@@ -1,7 +1,7 @@
 //! What a step does to the record: when it begins, and when it comes to nothing.
 
 use super::{
-    Image, Record, Retry, Step, Transition, Wish, delta,
+    Doom, Image, Record, Retry, Step, Transition, Wish, delta,
     end::{End, end_attempt},
 };
 use crate::{
@@ -44,21 +44,30 @@ pub fn begin(wish: &Wish<'_>, record: &Record, step: Step, now: Timestamp) -> (R
         }
         (Step::Stop { grace }, _) if record.phase() == Phase::Running => {
             record.reach(Phase::Stopping);
-            let seconds = grace.as_secs();
-            Some(match wish {
-                Wish::Run(_) => record.transition(
-                    Cause::RestartRequested,
-                    format!("stopping within {seconds} s, to restart as asked"),
-                    now,
-                ),
-                Wish::Stop(_) | Wish::Remove(_) => {
-                    record.transition(Cause::Assigned, format!("stopping within {seconds} s"), now)
+            record.stopping_for = stopped_for(wish, &record);
+            let begins = format!("stopping within {} s", grace.as_secs());
+            Some(match (&record.stopping_for, wish) {
+                (Some(doom), _) => record.transition(doom.cause(), format!("{begins}: {doom}"), now),
+                (None, Wish::Run(_)) => {
+                    record.transition(Cause::RestartRequested, format!("{begins}, to restart as asked"), now)
                 }
+                (None, _) => record.transition(Cause::Assigned, begins, now),
             })
         }
         _ => None,
     };
     (record, transition)
+}
+
+/// What a stop that begins now is for, where nobody asked for it. A request comes
+/// first: it is carried out by the same stop.
+fn stopped_for(wish: &Wish<'_>, record: &Record) -> Option<Doom> {
+    match wish {
+        Wish::Run(_) if wish.restart_pending(record) => None,
+        Wish::Run(_) => record.doom.clone(),
+        Wish::Hold(_) => Some(Doom::Lease),
+        Wish::Stop(_) | Wish::Remove(_) => None,
+    }
 }
 
 /// Takes note that a step was carried out: an earlier failure of its kind is past.
@@ -106,7 +115,12 @@ pub fn failed(
             // Never at once: a step that fails by itself fails again.
             let wait = backoff::delay(failures.saturating_add(1), record.seed());
             record.retry = Some(Retry { at: now + delta(wait), failures });
-            return (record, None);
+            // Told when it begins, and ever more rarely while it lasts.
+            let transition = still_there(step).filter(|_| failures.is_power_of_two()).map(|what| {
+                let message = format!("{what}, and is tried again: {}", failure.message);
+                record.transition(Cause::Engine, message, now)
+            });
+            return (record, transition);
         }
     };
     if record.phase() >= Phase::Running {
@@ -122,6 +136,15 @@ pub fn failed(
     (record, Some(transition))
 }
 
+/// What it means that a step failed after which a container should be gone.
+const fn still_there(step: Step) -> Option<&'static str> {
+    match step {
+        Step::Stop { .. } => Some("the container does not stop"),
+        Step::Remove => Some("the container cannot be removed"),
+        _ => None,
+    }
+}
+
 fn may_pull(wish: &Wish<'_>) -> bool {
     wish.assignment().is_some_and(|assignment| assignment.spec.pull != PullPolicy::Never)
 }
@@ -131,9 +154,11 @@ const fn reason_text(reason: FailureReason) -> &'static str {
         FailureReason::ImageNotFound => "the image does not exist",
         FailureReason::ImageDenied => "the registry refused the image",
         FailureReason::ImagePullFailed => "the image could not be fetched",
-        FailureReason::SpecRefused => "the engine refused the container's spec",
+        FailureReason::SpecRefused => "the container's spec was refused",
         FailureReason::NameTaken => "the container's name is taken",
         FailureReason::StartFailed => "the container could not be started",
         FailureReason::Vanished => "the container went away",
+        FailureReason::Unhealthy => "its probe failed",
+        FailureReason::StorageExceeded => "its writable layer is over its limit",
     }
 }

@@ -1,5 +1,7 @@
 //! What the engine says of an instance's container.
 
+use std::net::IpAddr;
+
 use crate::{Timestamp, instance::PublishedPort};
 
 /// What the engine said of an instance when it was last asked.
@@ -100,4 +102,7 @@ pub struct Container {
     pub outside_signal: Option<i32>,
     /// The process's id on the host, while it runs.
     pub pid: Option<u32>,
+    /// Where its ports are reached from the host, the likeliest first; empty while it
+    /// does not run, and where it has no network.
+    pub addresses: Vec<IpAddr>,
 }

@@ -6,6 +6,7 @@ use crate::{
     assignment::Assignment,
     deployment::PullPolicy,
     instance::{Health, Phase},
+    spec::StorageExceeded,
 };
 
 /// Says the next step towards what is wanted.
@@ -17,7 +18,7 @@ use crate::{
 pub fn decide(wish: &Wish<'_>, record: &Record, seen: &Seen, now: Timestamp) -> Step {
     let step = match wish {
         Wish::Run(assignment) => to_run(wish, assignment, record, seen, now),
-        Wish::Stop(_) => match seen {
+        Wish::Stop(_) | Wish::Hold(_) => match seen {
             Seen::Present(container) if container.status.is_alive() => Step::Stop { grace: wish.grace() },
             _ => Step::Nothing,
         },
@@ -54,7 +55,9 @@ fn to_run(wish: &Wish<'_>, assignment: &Assignment, record: &Record, seen: &Seen
         return Step::Nothing;
     }
     if let Seen::Present(container) = seen {
-        let unwanted_run = wish.restart_pending(record) || record.phase() == Phase::Stopping;
+        let unwanted_run = wish.restart_pending(record)
+            || record.phase() == Phase::Stopping
+            || (record.phase() == Phase::Running && record.doom.is_some());
         match container.status {
             status if status.is_alive() && unwanted_run => return Step::Stop { grace: wish.grace() },
             ContainerStatus::Running | ContainerStatus::Paused => {
@@ -74,6 +77,8 @@ fn to_run(wish: &Wish<'_>, assignment: &Assignment, record: &Record, seen: &Seen
     match seen.container().map(|container| container.status) {
         None => to_create(assignment.spec.pull, record),
         Some(ContainerStatus::Dead) => Step::Remove,
+        // Started in place it would only be stopped again.
+        Some(_) if is_full(assignment, record) => Step::Remove,
         Some(_) => Step::Start,
     }
 }
@@ -88,11 +93,16 @@ fn to_create(policy: PullPolicy, record: &Record) -> Step {
     }
 }
 
+/// Whether its container is one that is stopped for what it has written.
+fn is_full(assignment: &Assignment, record: &Record) -> bool {
+    record.status.storage_exceeded && assignment.spec.limits.storage_exceeded == StorageExceeded::Stop
+}
+
 /// It is called healthy only by a look at the engine after its time was up: it
 /// may have ended a moment before.
 fn until_healthy(assignment: &Assignment, record: &Record, now: Timestamp) -> Step {
     match (record.status.health, record.status.started_at) {
-        (Health::Starting, Some(started)) => {
+        (Health::Starting, Some(started)) if record.is_judged_by_time(assignment) => {
             let due = started + delta(assignment.spec.min_healthy());
             if due <= now { Step::Inspect } else { Step::WaitUntil(due) }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Container, Record, Transition, Wish, delta};
+use super::{Container, Doom, Record, Transition, Wish, delta};
 use crate::{
     Timestamp, backoff,
     deployment::RestartPolicy,
@@ -29,7 +29,7 @@ pub(super) fn end_attempt(record: &mut Record, wish: &Wish<'_>, end: End) -> Tra
     // Worked out for one that is wanted stopped, too: it may be wanted again before
     // `heed` has made an end by request of it.
     let again = match wish {
-        Wish::Run(assignment) | Wish::Stop(assignment) => {
+        Wish::Run(assignment) | Wish::Hold(assignment) | Wish::Stop(assignment) => {
             has_next(assignment.spec.restart, &end.outcome, record.status.failures)
         }
         Wish::Remove(_) => false,
@@ -54,7 +54,11 @@ pub(super) fn end_attempt(record: &mut Record, wish: &Wish<'_>, end: End) -> Tra
 
 /// Failures in a row after this end.
 fn failures(before: u32, end: &End, ran: Option<Duration>) -> u32 {
-    let before = if ran.is_some_and(|ran| ran >= backoff::RESET_AFTER) { 0 } else { before };
+    // One that was stopped for its probe may have run for long without ever having
+    // worked: for it counts how long it was healthy, see `vital::probed`.
+    let unhealthy = matches!(end.outcome, Outcome::Failed { reason: FailureReason::Unhealthy, .. });
+    let worked = !unhealthy && ran.is_some_and(|ran| ran >= backoff::RESET_AFTER);
+    let before = if worked { 0 } else { before };
     match (&end.outcome, &end.cause) {
         (Outcome::Stopped { .. }, _) => 0,
         // Somebody's `docker kill` says nothing about the program.
@@ -68,7 +72,8 @@ fn has_next(policy: RestartPolicy, outcome: &Outcome, failures: u32) -> bool {
     let never_ran = match outcome {
         Outcome::Stopped { .. } => return false,
         Outcome::Failed { reason, .. } if !reason.may_pass() => return false,
-        Outcome::Failed { reason: FailureReason::Vanished, .. } | Outcome::Exited { .. } => false,
+        Outcome::Failed { reason: FailureReason::Vanished | FailureReason::Unhealthy, .. }
+        | Outcome::Exited { .. } => false,
         Outcome::Failed { .. } => true,
     };
     match policy {
@@ -110,6 +115,22 @@ pub(super) fn stop_of(container: Option<&Container>, cause: Cause, now: Timestam
         cause,
         message: code
             .map_or_else(|| "stopped".to_owned(), |code| format!("stopped with {}", exit_text(code))),
+        at: container.and_then(|container| container.finished_at).unwrap_or(now),
+    }
+}
+
+/// How an attempt ended that the agent stopped for `doom`. `None` for the container
+/// where it is gone.
+pub(super) fn doomed(container: Option<&Container>, doom: &Doom, now: Timestamp) -> End {
+    let (reason, what) = match doom {
+        Doom::Lease => return stop_of(container, doom.cause(), now),
+        Doom::Unhealthy { message } => (FailureReason::Unhealthy, message),
+        Doom::Storage { message } => (FailureReason::StorageExceeded, message),
+    };
+    End {
+        outcome: Outcome::Failed { reason, message: what.clone() },
+        cause: doom.cause(),
+        message: format!("stopped: {what}"),
         at: container.and_then(|container| container.finished_at).unwrap_or(now),
     }
 }

@@ -41,7 +41,9 @@ pub fn heed(wish: &Wish<'_>, record: &Record, seen: &Seen, now: Timestamp) -> He
             }
             None => unchanged(),
         },
-        Wish::Run(_) | Wish::Remove(_) => unchanged(),
+        // One that is held is as it is: what has ended is not to be begun anew because
+        // the controller was away.
+        Wish::Run(_) | Wish::Hold(_) | Wish::Remove(_) => unchanged(),
     }
 }
 

@@ -14,7 +14,9 @@
 //!
 //! The loop around it:
 //!
-//! 1. look at the engine, then [`observe`]: what has happened;
+//! 1. look at the engine, then [`observe`]: what has happened; and with what is found
+//!    out beside that, [`probed`] and [`measured`]: whether it works, and whether it
+//!    has to end although it is wanted;
 //! 2. [`heed`]: what the wish means for an instance at rest;
 //! 3. [`decide`]: what to do now; [`begin`] it, carry it out, and look again, or
 //!    tell [`failed`].
@@ -31,14 +33,16 @@ mod heed;
 mod observe;
 #[cfg(test)]
 mod tests;
+mod vital;
 
 pub use act::{Failure, begin, failed, image_checked, image_pulled, succeeded};
 pub use container::{Container, ContainerStatus, Seen};
 pub use decide::{decide, hold_back};
 pub use heed::{Heeded, heed};
 pub use observe::observe;
+pub use vital::{identified, measured, probed, unprobed};
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +71,21 @@ pub struct Record {
     pub last_started: Option<Timestamp>,
     /// Why the present attempt was begun.
     pub because: Cause,
+    /// Why the present attempt is being stopped, where nobody asked for it. Written
+    /// down with the stop's beginning, so that the next agent, too, knows how the
+    /// attempt ended.
+    #[serde(default)]
+    stopping_for: Option<Doom>,
+    /// Since when its probes have found it healthy; `None` while they have not.
+    #[serde(default)]
+    healthy_since: Option<Timestamp>,
+    /// Why the present run has to end although it is wanted. An agent that comes back
+    /// finds it out anew: what it remembers of a program may be true no longer.
+    #[serde(skip)]
+    doom: Option<Doom>,
+    /// Whether none of the declared probes can be carried out.
+    #[serde(skip)]
+    unprobed: bool,
     /// What is known of its image; found out anew by each attempt that makes a
     /// container, and by each agent.
     #[serde(skip)]
@@ -85,6 +104,10 @@ impl Record {
             status: InstanceStatus::FIRST,
             last_started: None,
             because: Cause::Assigned,
+            stopping_for: None,
+            healthy_since: None,
+            doom: None,
+            unprobed: false,
             image: Image::Unknown,
             retry: None,
         }
@@ -128,7 +151,16 @@ impl Record {
         status.backoff_until = None;
         status.ports.clear();
         self.because = because;
+        self.stopping_for = None;
+        self.healthy_since = None;
+        self.doom = None;
+        self.unprobed = false;
         self.image = Image::Unknown;
+    }
+
+    /// Whether it is healthy by having run for a while: nothing else can tell.
+    const fn is_judged_by_time(&self, assignment: &Assignment) -> bool {
+        self.unprobed || assignment.spec.probes.is_empty()
     }
 
     fn transition(&self, cause: Cause, message: impl Into<String>, at: Timestamp) -> Transition {
@@ -161,6 +193,43 @@ struct Retry {
     failures: u32,
 }
 
+/// Why a run is ended by its agent although a user wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+enum Doom {
+    /// A liveness probe failed more often than its retries allow.
+    Unhealthy {
+        /// What the probe found.
+        message: String,
+    },
+    /// Its writable layer is over its limit.
+    Storage {
+        /// By how much.
+        message: String,
+    },
+    /// The controller gave no word for longer than it may run without.
+    Lease,
+}
+
+impl Doom {
+    const fn cause(&self) -> Cause {
+        match self {
+            Self::Unhealthy { .. } => Cause::Probe,
+            Self::Storage { .. } => Cause::Storage,
+            Self::Lease => Cause::LeaseExpired,
+        }
+    }
+}
+
+impl fmt::Display for Doom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unhealthy { message } | Self::Storage { message } => f.write_str(message),
+            Self::Lease => f.write_str("the controller gave no word for too long"),
+        }
+    }
+}
+
 /// Something that happened to an instance and is to be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -181,6 +250,8 @@ pub struct Transition {
 pub enum Wish<'a> {
     /// A container shall run.
     Run(&'a Assignment),
+    /// A container shall run, and does not until the controller gives a word again.
+    Hold(&'a Assignment),
     /// A container may exist and shall not run.
     Stop(&'a Assignment),
     /// No container shall exist. `None` when the instance is no longer this
@@ -204,9 +275,21 @@ impl<'a> Wish<'a> {
         }
     }
 
-    const fn assignment(&self) -> Option<&'a Assignment> {
+    /// The same, `lease_age` after the controller's last word: one that may not run
+    /// without it for so long is held.
+    #[must_use]
+    pub fn under_lease(self, lease_age: Duration) -> Self {
         match self {
-            Self::Run(assignment) | Self::Stop(assignment) => Some(assignment),
+            Self::Run(assignment) if is_overdue(assignment, lease_age) => Self::Hold(assignment),
+            wish => wish,
+        }
+    }
+
+    /// What is to run, or not to.
+    #[must_use]
+    pub const fn assignment(&self) -> Option<&'a Assignment> {
+        match self {
+            Self::Run(assignment) | Self::Hold(assignment) | Self::Stop(assignment) => Some(assignment),
             Self::Remove(assignment) => *assignment,
         }
     }
@@ -233,6 +316,10 @@ impl<'a> Wish<'a> {
             _ => record.status.backoff_until.map(|until| (until, Cause::RestartPolicy)),
         }
     }
+}
+
+fn is_overdue(assignment: &Assignment, lease_age: Duration) -> bool {
+    assignment.spec.stop_after().is_some_and(|most| lease_age > most)
 }
 
 /// What to do about an instance now.

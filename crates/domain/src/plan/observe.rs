@@ -2,7 +2,7 @@
 
 use super::{
     Container, ContainerStatus, Record, Seen, Transition, Wish, delta,
-    end::{end_attempt, exit_of, stop_of, vanished},
+    end::{doomed, end_attempt, exit_of, stop_of, vanished},
 };
 use crate::{
     Timestamp,
@@ -36,9 +36,15 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn present(&mut self, container: &Container) {
-        self.record.status.container_id = Some(container.container_id.clone());
-        if container.image_id.is_some() {
-            self.record.status.image_id.clone_from(&container.image_id);
+        let status = &mut self.record.status;
+        if status.container_id.as_ref() != Some(&container.container_id) {
+            status.container_id = Some(container.container_id.clone());
+            // It has a writable layer of its own.
+            status.storage_exceeded = false;
+        }
+        if container.image_id.is_some() && status.image_id != container.image_id {
+            status.image_id.clone_from(&container.image_id);
+            status.image_digest = None;
         }
         let new_run = container.started_at != self.record.last_started;
         match container.status {
@@ -64,6 +70,7 @@ impl Look<'_> {
 
     fn absent(&mut self) {
         self.record.status.container_id = None;
+        self.record.status.storage_exceeded = false;
         if let Wish::Remove(_) = self.wish {
             self.removed();
         } else if self.has_process() || self.record.phase() == Phase::Starting {
@@ -115,7 +122,7 @@ impl Look<'_> {
             return;
         };
         let due = started + delta(assignment.spec.min_healthy());
-        if due <= self.now {
+        if due <= self.now && self.record.is_judged_by_time(assignment) {
             self.record.status.health = Health::Healthy;
             let message = format!("healthy: it has run for {} s", assignment.spec.min_healthy_seconds);
             self.happened.push(self.record.transition(Cause::Time, message, due));
@@ -123,19 +130,19 @@ impl Look<'_> {
     }
 
     fn exited(&mut self, container: &Container) {
-        let end = if self.record.phase() == Phase::Stopping {
-            stop_of(Some(container), self.stop_cause(), self.now)
-        } else {
-            exit_of(container, self.now)
+        let end = match (self.record.phase(), &self.record.stopping_for) {
+            (Phase::Stopping, Some(doom)) => doomed(Some(container), doom, self.now),
+            (Phase::Stopping, None) => stop_of(Some(container), self.stop_cause(), self.now),
+            _ => exit_of(container, self.now),
         };
         self.happened.push(end_attempt(&mut self.record, self.wish, end));
     }
 
     fn vanished(&mut self) {
-        let end = if self.record.phase() == Phase::Stopping {
-            stop_of(None, self.stop_cause(), self.now)
-        } else {
-            vanished(self.now)
+        let end = match (self.record.phase(), &self.record.stopping_for) {
+            (Phase::Stopping, Some(doom)) => doomed(None, doom, self.now),
+            (Phase::Stopping, None) => stop_of(None, self.stop_cause(), self.now),
+            _ => vanished(self.now),
         };
         self.happened.push(end_attempt(&mut self.record, self.wish, end));
     }
@@ -159,7 +166,7 @@ impl Look<'_> {
     fn stop_cause(&self) -> Cause {
         match self.wish {
             Wish::Run(_) if self.wish.restart_pending(&self.record) => Cause::RestartRequested,
-            Wish::Run(_) | Wish::Stop(_) | Wish::Remove(_) => Cause::Assigned,
+            Wish::Run(_) | Wish::Hold(_) | Wish::Stop(_) | Wish::Remove(_) => Cause::Assigned,
         }
     }
 }

@@ -27,6 +27,7 @@ use domain::id::ReportStreamId;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::{LedgerError, entry::Entry, state::State};
 
@@ -63,7 +64,8 @@ pub(super) struct Files {
     volume: Box<dyn Volume>,
     stream: ReportStreamId,
     generation: u64,
-    journal: File,
+    /// `None` where it could not be opened for writing: then all is in doubt.
+    journal: Option<File>,
     /// Length and number of entries of the journal, as far as it is good.
     length: u64,
     entries: u64,
@@ -98,27 +100,37 @@ impl Files {
             Some(snapshot) => snapshot,
             None => begin(dir, &key, volume.as_mut())?,
         };
+        // From here on a disk that takes nothing is no reason not to start: what it
+        // holds is known, and that is enough to keep containers alive.
         let path = journal_path(dir, generation);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let (length, entries) = replay(&key, generation, &bytes, &mut state);
-        let journal = open_journal(&path).map_err(failed("open", &path))?;
+        let (length, entries) = replay(&key, generation, &bytes, &mut state)
+            .ok_or_else(|| LedgerError::Newer { path: path.clone() })?;
         // Its name has to last as well as what will be in it.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
+        let synced = |journal| File::open(dir).and_then(|dir| dir.sync_all()).map(|()| journal);
+        let journal = match open_journal(&path).and_then(synced) {
+            Ok(journal) => Some(journal),
+            Err(error) if takes_nothing(&error) => {
+                tell_unwritable(dir, &error);
+                None
+            }
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
         let mut files = Self {
             dir: dir.to_owned(),
             key,
             volume,
             stream: state.stream,
             generation,
+            in_doubt: journal.is_none(),
             journal,
             length,
             entries,
             snapshot_at: JOURNAL_MAX,
-            in_doubt: false,
             _lock: lock,
         };
         files.cut_off(bytes.len())?;
@@ -137,12 +149,20 @@ impl Files {
                 "ledger journal ends in a torn entry: cut back to the last whole one"
             );
         }
-        self.rewind().map_err(failed("cut", &journal_path(&self.dir, self.generation)))
+        match self.rewind() {
+            Err(error) if takes_nothing(&error) => {
+                tell_unwritable(&self.dir, &error);
+                self.in_doubt = true;
+                Ok(())
+            }
+            cut => cut.map_err(failed("cut", &journal_path(&self.dir, self.generation))),
+        }
     }
 
     fn rewind(&mut self) -> io::Result<()> {
-        self.volume.cut(&self.journal, self.length)?;
-        self.journal.seek(SeekFrom::Start(self.length))?;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        self.volume.cut(journal, self.length)?;
+        journal.seek(SeekFrom::Start(self.length))?;
         Ok(())
     }
 
@@ -156,12 +176,15 @@ impl Files {
             bytes.extend_from_slice(&frame(&self.key, &aad, entry)?);
         }
         let path = journal_path(&self.dir, self.generation);
-        if let Err(error) = self.volume.append(&mut self.journal, &bytes) {
+        let Some(journal) = &mut self.journal else {
+            return Err(failed("open", &path)(io::ErrorKind::ReadOnlyFilesystem.into()));
+        };
+        if let Err(error) = self.volume.append(journal, &bytes) {
             // A part of it may be there. If it cannot be cut off, nothing may follow it.
             self.in_doubt = self.rewind().is_err();
             return Err(failed("write", &path)(error));
         }
-        if durable && let Err(error) = self.volume.sync(&self.journal) {
+        if durable && let Err(error) = self.volume.sync(journal) {
             // After a failed sync nobody knows what is on the disk, and asking again
             // would say that all is well. Only a new file is certain.
             self.in_doubt = true;
@@ -194,7 +217,7 @@ impl Files {
         let size = save_snapshot(&self.dir, &self.key, self.volume.as_mut(), generation, state)?;
         let old = journal_path(&self.dir, self.generation);
         self.generation = generation;
-        self.journal = journal;
+        self.journal = Some(journal);
         self.length = 0;
         self.entries = 0;
         self.in_doubt = false;
@@ -221,13 +244,12 @@ impl Files {
 
 fn lock(dir: &Path) -> Result<File, LedgerError> {
     let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed("open", &path))?;
+    let opened = match OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path) {
+        // It is locked all the same.
+        Err(error) if takes_nothing(&error) => File::open(&path),
+        opened => opened,
+    };
+    let file = opened.map_err(failed("open", &path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(LedgerError::InUse { dir: dir.to_owned() }),
@@ -278,7 +300,8 @@ fn read_snapshot(dir: &Path, key: &SealingKey) -> Result<Option<Snapshot>, Ledge
     let damaged = |what: String| LedgerError::Damaged { path: path.clone(), what };
     let sealed = match bytes.split_first() {
         Some((&FORMAT, sealed)) => sealed,
-        Some((format, _)) => return Err(damaged(format!("its format {format} is of a later version"))),
+        Some((format, _)) if *format > FORMAT => return Err(LedgerError::Newer { path }),
+        Some((format, _)) => return Err(damaged(format!("it has no format {format}"))),
         None => return Err(damaged("it is empty".to_owned())),
     };
     let plain = key.open(SNAPSHOT_AAD, sealed).map_err(|source| match source {
@@ -292,15 +315,16 @@ fn read_snapshot(dir: &Path, key: &SealingKey) -> Result<Option<Snapshot>, Ledge
 }
 
 /// Folds the good part of a journal into `state`; says how long it is, and how
-/// many entries.
-fn replay(key: &SealingKey, generation: u64, journal: &[u8], state: &mut State) -> (u64, u64) {
+/// many entries. `None` where an entry is good and not understood: a newer agent
+/// wrote it, and cutting it off would lose what that one has answered for.
+fn replay(key: &SealingKey, generation: u64, journal: &[u8], state: &mut State) -> Option<(u64, u64)> {
     let (mut rest, mut entries) = (journal, 0);
-    while let Some((entry, behind)) = next_entry(key, state.stream, generation, entries, rest) {
-        state.apply(&entry);
+    while let Some((plain, behind)) = next_entry(key, state.stream, generation, entries, rest) {
+        state.apply(&serde_json::from_slice(&plain).ok()?);
         rest = behind;
         entries += 1;
     }
-    ((journal.len() - rest.len()) as u64, entries)
+    Some(((journal.len() - rest.len()) as u64, entries))
 }
 
 fn next_entry<'a>(
@@ -309,12 +333,12 @@ fn next_entry<'a>(
     generation: u64,
     index: u64,
     bytes: &'a [u8],
-) -> Option<(Entry, &'a [u8])> {
+) -> Option<(Zeroizing<Vec<u8>>, &'a [u8])> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     let (sealed, behind) = rest.split_at_checked(length)?;
     let plain = key.open(&entry_aad(stream, generation, index), sealed).ok()?;
-    Some((serde_json::from_slice(&plain).ok()?, behind))
+    Some((plain, behind))
 }
 
 fn frame(key: &SealingKey, aad: &[u8], entry: &Entry) -> Result<Vec<u8>, LedgerError> {
@@ -347,6 +371,21 @@ fn is_journal(path: &Path) -> bool {
 /// Writes go to where the file is rewound to, so it is not opened for appending.
 fn open_journal(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+/// Whether a disk reads and does not write.
+fn takes_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded | PermissionDenied)
+}
+
+fn tell_unwritable(dir: &Path, error: &io::Error) {
+    tracing::error!(
+        %error,
+        dir = %dir.display(),
+        "the ledger can be read and not written: containers are kept alive as it says, and what happens \
+         is reported once it can be written"
+    );
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LedgerError {

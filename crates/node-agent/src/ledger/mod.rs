@@ -38,11 +38,12 @@ use daemon::seal::{SealError, SealingKey};
 use domain::{
     assignment::{Applied, AssignmentDelta, AssignmentSet},
     id::{InstanceId, ReportStreamId},
-    instance::Report,
+    instance::{Phase, Report},
     plan::{Record, Transition},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::state::weight;
 use self::{
     owner::{Owner, Request},
     state::State,
@@ -51,6 +52,12 @@ use self::{
 /// Most reports that are kept. Beyond it the oldest one that is not the latest of
 /// its instance is dropped, which loses a step of a story and never its end.
 pub const REPORTS_MAX: usize = 10_000;
+/// Most bytes of them, each counted as [`REPORT_BYTES`] and its texts. The same goes first.
+pub const REPORTS_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// What a report takes beside its texts, about.
+const REPORT_BYTES: usize = 400;
+/// The longest text of a report; what is longer is cut.
+const TEXT_MAX_BYTES: usize = 4096;
 
 /// Requests that may wait for the owner; more make their callers wait.
 const QUEUE: usize = 1024;
@@ -106,6 +113,12 @@ pub enum LedgerError {
         path: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// A newer agent wrote it. Nothing was changed.
+    #[error("read ledger file {}: a newer agent wrote it; run that version again", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
     },
     /// The files could not be read or written.
     #[error("{action} ledger file {}", path.display())]
@@ -219,6 +232,31 @@ impl Ledger {
     #[must_use]
     pub fn reports_dropped(&self) -> u64 {
         self.shared.read().dropped
+    }
+
+    /// Up to which number the controller has said that it has the reports.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.read().acknowledged
+    }
+
+    /// How many reports the controller does not have yet.
+    #[must_use]
+    pub fn reports_waiting(&self) -> usize {
+        self.shared.read().reports.len()
+    }
+
+    /// The revision of the assignments, and how many of their instances are in each
+    /// phase; phases without any are left out.
+    #[must_use]
+    pub fn phases(&self) -> (u64, BTreeMap<Phase, usize>) {
+        let state = self.shared.read();
+        let mut counts = BTreeMap::new();
+        for id in state.assignments.assignments.keys() {
+            let phase = state.records.get(id).map_or(Phase::Assigned, |record| record.status.progress.phase);
+            *counts.entry(phase).or_insert(0) += 1;
+        }
+        (state.assignments.revision, counts)
     }
 
     /// The number of the last report, and a wake-up with each new one.

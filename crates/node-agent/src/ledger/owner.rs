@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError, atomic::Ordering};
 use chrono::Utc;
 use domain::{
     assignment::{Applied, AssignmentDelta, AssignmentSet},
-    instance::{Progress, Report},
+    instance::{Outcome, Progress, Report},
     plan::Transition,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{LedgerError, RecordChange, Shared, disk::Files, entry::Entry};
+use super::{LedgerError, RecordChange, Shared, TEXT_MAX_BYTES, disk::Files, entry::Entry};
 
 /// Most requests that are written together. Bounds how long the first of them waits.
 const BATCH: usize = 256;
@@ -49,6 +49,8 @@ pub(super) struct Owner {
     disk: Files,
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Request>,
+    /// Whether the last write failed, which is told once.
+    failing: bool,
 }
 
 /// Requests that are written together, judged as if those before them were done.
@@ -64,7 +66,8 @@ struct Batch {
 
 impl Owner {
     pub(super) fn new(disk: Files, shared: Arc<Shared>, queue: mpsc::Receiver<Request>) -> Self {
-        Self { disk, shared, queue }
+        let failing = disk.is_in_doubt();
+        Self { disk, shared, queue, failing }
     }
 
     /// Works until it is closed, or nobody is left who could ask for anything.
@@ -104,6 +107,13 @@ impl Owner {
                 }
                 Request::Resume(seq, answer) => {
                     self.write(batch);
+                    // What it has is what it had: nothing is to be written, which matters where
+                    // nothing can be.
+                    if seq == self.shared.read().acknowledged {
+                        Pending::Done(answer).give(Ok(()));
+                        batch = self.begin();
+                        continue;
+                    }
                     let entry = self.restate(seq).unwrap_or(Entry::Acknowledged(seq));
                     self.write_alone(entry, answer);
                     batch = self.begin();
@@ -178,12 +188,32 @@ impl Owner {
             }
             written
         };
-        if let Err(error) = &outcome {
-            tracing::error!(%error, source = error_source(error), "ledger could not be written");
+        if !batch.entries.is_empty() {
+            self.tell(outcome.as_ref().err());
         }
         for pending in batch.pending {
             pending.give(outcome.clone());
         }
+    }
+
+    /// Tells the log when writing begins to fail, and when it works again: whoever
+    /// asked tries again, for as long as it takes.
+    fn tell(&mut self, error: Option<&LedgerError>) {
+        match error {
+            Some(error) if !self.failing => {
+                tracing::error!(
+                    %error,
+                    source = error_source(error),
+                    "ledger cannot be written: what happens is reported once it can be; trying again"
+                );
+            }
+            Some(error) => {
+                tracing::debug!(%error, source = error_source(error), "ledger still cannot be written");
+            }
+            None if self.failing => tracing::info!("ledger is written again"),
+            None => {}
+        }
+        self.failing = error.is_some();
     }
 
     /// After a failure that left the journal in doubt, begins a new one.
@@ -261,19 +291,35 @@ impl Batch {
 
     fn number(&mut self, transition: Transition) -> Report {
         self.last_seq = self.last_seq.saturating_add(1);
-        Report {
+        bounded(Report {
             seq: self.last_seq,
             instance_id: transition.instance_id,
             status: transition.status,
             cause: transition.cause,
             message: transition.message,
             at: transition.at,
-        }
+        })
     }
 
     fn keep(&mut self, entry: Entry) {
         self.entries.push(entry);
         self.durable = true;
+    }
+}
+
+/// With its texts cut to what a report may carry.
+fn bounded(mut report: Report) -> Report {
+    cut(&mut report.message);
+    if let Some(Outcome::Failed { message, .. }) = &mut report.status.outcome {
+        cut(message);
+    }
+    report
+}
+
+fn cut(text: &mut String) {
+    if text.len() > TEXT_MAX_BYTES {
+        text.truncate(text.floor_char_boundary(TEXT_MAX_BYTES));
+        text.push('…');
     }
 }
 

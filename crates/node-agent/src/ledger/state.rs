@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use domain::{
     assignment::{Assignment, AssignmentDelta, AssignmentSet},
     id::{InstanceId, ReportStreamId},
-    instance::Report,
+    instance::{Outcome, Report},
     plan::Record,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{REPORTS_MAX, entry::Entry};
+use super::{REPORT_BYTES, REPORTS_MAX, REPORTS_MAX_BYTES, entry::Entry};
 
 /// The whole of it. State is snapshot folded with entries, so [`State::apply`] is
 /// the only thing that changes it, when it is read back as when it is written.
@@ -32,6 +32,18 @@ pub(super) struct State {
     /// The last number of each instance among `reports`.
     #[serde(skip)]
     latest: BTreeMap<InstanceId, u64>,
+    /// What `reports` weigh.
+    #[serde(skip)]
+    weight: usize,
+}
+
+/// What a report takes, about, in bytes.
+pub(crate) fn weight(report: &Report) -> usize {
+    let outcome = match &report.status.outcome {
+        Some(Outcome::Failed { message, .. }) => message.len(),
+        Some(Outcome::Stopped { .. } | Outcome::Exited { .. }) | None => 0,
+    };
+    REPORT_BYTES + report.message.len() + outcome
 }
 
 impl State {
@@ -45,12 +57,18 @@ impl State {
             acknowledged: 0,
             dropped: 0,
             latest: BTreeMap::new(),
+            weight: 0,
         }
     }
 
     /// Works out what a snapshot leaves out.
     pub(super) fn index(&mut self) {
         self.latest = self.reports.values().map(|report| (report.instance_id, report.seq)).collect();
+        self.weigh();
+    }
+
+    fn weigh(&mut self) {
+        self.weight = self.reports.values().map(weight).sum();
     }
 
     pub(super) fn apply(&mut self, entry: &Entry) {
@@ -102,14 +120,17 @@ impl State {
     fn report(&mut self, report: Report) {
         self.last_seq = self.last_seq.max(report.seq);
         self.latest.insert(report.instance_id, report.seq);
-        self.reports.insert(report.seq, report);
-        if self.reports.len() > REPORTS_MAX {
+        self.weight += weight(&report);
+        if let Some(twice) = self.reports.insert(report.seq, report) {
+            self.weight -= weight(&twice);
+        }
+        while self.reports.len() > REPORTS_MAX || self.weight > REPORTS_MAX_BYTES {
             let is_latest = |report: &Report| self.latest.get(&report.instance_id) == Some(&report.seq);
             let oldest = self.reports.values().find(|report| !is_latest(report)).map(|report| report.seq);
-            if let Some(seq) = oldest {
-                self.reports.remove(&seq);
-                self.dropped = self.dropped.saturating_add(1);
-            }
+            // The latest of each instance stay, whatever they weigh.
+            let Some(oldest) = oldest.and_then(|seq| self.reports.remove(&seq)) else { return };
+            self.weight -= weight(&oldest);
+            self.dropped = self.dropped.saturating_add(1);
         }
     }
 
@@ -118,11 +139,13 @@ impl State {
         if seq <= self.last_seq {
             self.reports = self.reports.split_off(&seq.saturating_add(1));
             self.latest.retain(|_, last| *last > seq);
+            self.weigh();
             return;
         }
         // More than was ever given out: the disk went back to an earlier state. What
         // waits here was numbered in ignorance of what the controller already has.
         let waiting = std::mem::take(&mut self.reports);
+        self.weight = 0;
         self.last_seq = seq;
         for (_, mut report) in waiting {
             report.seq = self.last_seq.saturating_add(1);

@@ -224,7 +224,7 @@ async fn a_damaged_or_missing_snapshot_is_an_error_and_not_a_new_beginning() {
     let good = fs::read(&path).unwrap();
     let mut flipped = good.clone();
     *flipped.last_mut().unwrap() ^= 1;
-    for bad in [vec![], vec![9], flipped, good[..20].to_vec()] {
+    for bad in [vec![], vec![0], flipped, good[..20].to_vec()] {
         fs::write(&path, &bad).unwrap();
         assert!(matches!(Ledger::open(dir.path(), key()), Err(LedgerError::Damaged { .. })));
         assert_eq!(fs::read(&path).unwrap(), bad);
@@ -415,4 +415,275 @@ async fn a_controller_that_went_back_is_told_anew_how_things_stand() {
     let before = state(&ledger);
     ledger.close().await;
     assert_eq!(state(&Ledger::open(dir.path(), key()).unwrap()), before);
+}
+
+/// An entry of a kind that this version does not know, sealed and in its place.
+fn write_entry_of_a_newer_agent(dir: &Path, ledger: State, index: u64) {
+    let path = journal(dir);
+    let aad = [
+        b"ledger entry".as_slice(),
+        ledger.stream.uuid().as_bytes(),
+        &1_u64.to_le_bytes(),
+        &index.to_le_bytes(),
+    ]
+    .concat();
+    let sealed = key().seal(&aad, br#"{"of_a_later_kind":{}}"#).unwrap();
+    let length = u32::try_from(sealed.len()).unwrap().to_le_bytes();
+    let whole = [fs::read(&path).unwrap(), length.to_vec(), sealed].concat();
+    fs::write(path, whole).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_newer_agent_wrote_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let points = three_entries(dir.path()).await;
+    write_entry_of_a_newer_agent(dir.path(), points[3].1.clone(), 3);
+    let before = fs::read(journal(dir.path())).unwrap();
+    let error = Ledger::open(dir.path(), key()).err().unwrap();
+    assert!(matches!(error, LedgerError::Newer { .. }), "{error}");
+    assert!(error.to_string().contains("a newer agent wrote it"), "{error}");
+    assert_eq!(fs::read(journal(dir.path())).unwrap(), before, "nothing is cut off that was answered for");
+
+    let snapshot = dir.path().join("snapshot");
+    let mut newer = fs::read(&snapshot).unwrap();
+    newer[0] += 1;
+    fs::write(&snapshot, &newer).unwrap();
+    assert!(matches!(Ledger::open(dir.path(), key()), Err(LedgerError::Newer { .. })));
+    assert_eq!(fs::read(&snapshot).unwrap(), newer);
+}
+
+#[tokio::test]
+async fn reports_are_bounded_in_bytes_and_the_latest_of_each_instance_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    let text = "x".repeat(TEXT_MAX_BYTES);
+    for n in 0..40 {
+        ledger.commit(vec![], (0..64).map(|_| transition(n, &text)).collect()).await.unwrap();
+    }
+    let kept = ledger.reports_after(0, usize::MAX);
+    let bytes: usize = kept.iter().map(weight).sum();
+    assert!(bytes <= REPORTS_MAX_BYTES && bytes > REPORTS_MAX_BYTES - 2 * TEXT_MAX_BYTES, "{bytes}");
+    assert_eq!(ledger.reports_dropped() as usize + kept.len(), 40 * 64);
+    let latest = |n| kept.iter().rfind(|report| report.instance_id == id(n)).map(|report| report.seq);
+    assert!((0..40).all(|n| latest(n) == Some(u64::try_from(n + 1).unwrap() * 64)));
+    assert_eq!(kept.iter().filter(|report| report.instance_id == id(0)).count(), 1, "the oldest went first");
+    ledger.close().await;
+    let again = Ledger::open(dir.path(), key()).unwrap();
+    again.acknowledge(39 * 64).await.unwrap();
+    again.commit(vec![], (0..2000).map(|_| transition(1, &text)).collect()).await.unwrap();
+    let bytes: usize = again.reports_after(0, usize::MAX).iter().map(weight).sum();
+    assert!(bytes <= REPORTS_MAX_BYTES && bytes > REPORTS_MAX_BYTES - 2 * TEXT_MAX_BYTES, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_text_without_end_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), key()).unwrap();
+    ledger.commit(vec![], vec![transition(1, &"ä".repeat(1_000_000))]).await.unwrap();
+    let message = &ledger.reports_after(0, 1)[0].message;
+    assert!(message.len() <= TEXT_MAX_BYTES + 4 && message.ends_with("ä…"), "{}", message.len());
+}
+
+/// A mounted file system of its own, taken away at the end.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new(size: &str) -> Self {
+        let mounted = Self(tempfile::tempdir().unwrap());
+        mounted.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        mounted
+    }
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    fn remount(&self, how: &str) {
+        self.run("mount", &["-o", &format!("remount,{how}")]);
+    }
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let done = std::process::Command::new(program).args(arguments).arg(self.path()).output().unwrap();
+        assert!(done.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_on_a_read_only_disk_is_read_and_written_again_once_it_can_be() {
+    let disk = Mounted::new("4m");
+    let points = three_entries(disk.path()).await;
+    // A torn end, which cannot be cut off there.
+    let path = journal(disk.path());
+    fs::write(&path, [fs::read(&path).unwrap(), vec![7; 9]].concat()).unwrap();
+    disk.remount("ro");
+    let ledger = Ledger::open(disk.path(), key()).unwrap();
+    assert_eq!(state(&ledger), points[3].1, "what it holds is known");
+    assert!(matches!(Ledger::open(disk.path(), key()), Err(LedgerError::InUse { .. })), "and one's own");
+    for _ in 0..2 {
+        let refused = ledger.commit(vec![remember(9)], vec![transition(9, "a")]).await;
+        assert!(matches!(refused, Err(LedgerError::Io { .. })), "{refused:?}");
+    }
+    assert_eq!(state(&ledger), points[3].1);
+    disk.remount("rw");
+    assert_eq!(ledger.commit(vec![remember(9)], vec![transition(9, "a")]).await.unwrap(), 4);
+    let after = state(&ledger);
+    ledger.close().await;
+    let again = Ledger::open(disk.path(), key()).unwrap();
+    assert_eq!(state(&again), after);
+    again.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_really_full_changes_nothing_and_all_is_well_once_there_is_room() {
+    let disk = Mounted::new("1m");
+    let dir = disk.path().join("ledger");
+    let ledger = Ledger::open(&dir, key()).unwrap();
+    ledger.commit(vec![remember(1)], vec![transition(1, "a")]).await.unwrap();
+    let before = state(&ledger);
+    let filler = disk.path().join("filler");
+    assert!(fs::write(&filler, vec![0; 2 << 20]).is_err(), "it takes what there is room for");
+    let large = transition(1, &"x".repeat(TEXT_MAX_BYTES));
+    for _ in 0..3 {
+        assert!(ledger.commit(vec![remember(2)], vec![large.clone(); 3]).await.is_err());
+        assert_eq!(state(&ledger), before);
+    }
+    ledger.close().await;
+    // So does one that is opened on it.
+    let ledger = Ledger::open(&dir, key()).unwrap();
+    assert_eq!(state(&ledger), before);
+    assert!(ledger.commit(vec![remember(2)], vec![large.clone(); 3]).await.is_err());
+    fs::remove_file(filler).unwrap();
+    assert_eq!(ledger.commit(vec![remember(2)], vec![large; 3]).await.unwrap(), 4);
+    let after = state(&ledger);
+    ledger.close().await;
+    let again = Ledger::open(&dir, key()).unwrap();
+    assert_eq!(state(&again), after);
+    again.close().await;
+}
+
+mod crash {
+    //! A disk that loses power after any number of bytes.
+
+    use std::{
+        fs::File,
+        io::{self, Write as _},
+        sync::Mutex,
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes so many bytes and then nothing any more, as if it had stopped there.
+    /// What is replaced atomically is there whole or not at all.
+    #[derive(Clone)]
+    struct Failing(Arc<Mutex<usize>>);
+
+    impl Failing {
+        fn take(&self, wanted: usize) -> usize {
+            let mut left = self.0.lock().unwrap();
+            let taken = wanted.min(*left);
+            *left -= taken;
+            taken
+        }
+        fn lives(&self) -> io::Result<()> {
+            if *self.0.lock().unwrap() == 0 { Err(io::Error::other("no power")) } else { Ok(()) }
+        }
+    }
+
+    impl crate::ledger::disk::Volume for Failing {
+        fn append(&mut self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+            let taken = self.take(bytes.len());
+            file.write_all(&bytes[..taken])?;
+            self.lives()
+        }
+        fn sync(&mut self, _: &File) -> io::Result<()> {
+            self.lives()
+        }
+        fn cut(&mut self, file: &File, length: u64) -> io::Result<()> {
+            self.lives()?;
+            file.set_len(length)
+        }
+        fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+            if self.take(bytes.len()) < bytes.len() {
+                return Err(io::Error::other("no power"));
+            }
+            daemon::files::write_atomic(path, bytes, 0o600)
+        }
+    }
+
+    /// What is asked of a ledger.
+    #[derive(Clone, Debug)]
+    enum Ask {
+        Replace(Vec<u128>),
+        Change(Vec<u128>),
+        Commit(u128, usize),
+        Forget(u128),
+        Acknowledge(u64),
+        Resume(u64),
+    }
+
+    fn ask() -> impl Strategy<Value = Ask> {
+        let ids = || prop::collection::vec(0_u128..5, 0..4);
+        prop_oneof![
+            ids().prop_map(Ask::Replace),
+            ids().prop_map(Ask::Change),
+            (0_u128..5, 0_usize..40_000).prop_map(|(n, size)| Ask::Commit(n, size)),
+            (0_u128..5).prop_map(Ask::Forget),
+            (0_u64..8).prop_map(Ask::Acknowledge),
+            (0_u64..8).prop_map(Ask::Resume),
+        ]
+    }
+
+    async fn carry_out(ledger: &Ledger, ask: Ask) -> Result<(), LedgerError> {
+        let revision = ledger.assignments().revision;
+        match ask {
+            Ask::Replace(ids) => ledger.assignments_replace(set(revision + 1, ids)).await.map(drop),
+            Ask::Change(ids) => {
+                let delta = ledger.assignments().delta_to(&set(revision + 1, ids));
+                ledger.assignments_apply(delta).await.map(drop)
+            }
+            Ask::Commit(n, size) => {
+                let many = (0..=size / 4000).map(|_| transition(n, &"x".repeat(size.min(4000)))).collect();
+                ledger.commit(vec![remember(n)], many).await.map(drop)
+            }
+            Ask::Forget(n) => {
+                ledger.commit(vec![RecordChange { instance_id: id(n), record: None }], vec![]).await.map(drop)
+            }
+            Ask::Acknowledge(seq) => ledger.acknowledge(seq).await,
+            Ask::Resume(seq) => ledger.resume(seq).await,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_crash_after_any_byte_leaves_all_that_was_answered_for(
+            asks in prop::collection::vec(ask(), 1..14), bytes in 300_usize..60_000,
+        ) {
+            let tokio = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            tokio.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let disk = Failing(Arc::new(Mutex::new(bytes)));
+                let Ok((files, start)) = crate::ledger::disk::Files::open(dir.path(), key(), Box::new(disk)) else {
+                    return;
+                };
+                let ledger = Ledger::start(files, start).unwrap();
+                for ask in asks {
+                    if carry_out(&ledger, ask).await.is_err() {
+                        break;
+                    }
+                }
+                let answered = state(&ledger);
+                ledger.close().await;
+                let again = Ledger::open(dir.path(), key()).unwrap();
+                assert_eq!(state(&again), answered);
+                again.close().await;
+            });
+        }
+    }
 }

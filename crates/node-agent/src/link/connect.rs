@@ -87,7 +87,7 @@ fn endpoint(controller: &str) -> Result<Endpoint, ConnectError> {
 }
 
 /// Host and port of an address that can be a controller's.
-fn authority(uri: &Uri) -> Option<(&str, u16)> {
+pub(super) fn authority(uri: &Uri) -> Option<(&str, u16)> {
     let plain = uri.path() == "/" && uri.query().is_none();
     let host = uri.host().filter(|_| plain && uri.scheme_str() == Some("https"))?;
     Some((host.trim_start_matches('[').trim_end_matches(']'), uri.port_u16().unwrap_or(443)))

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::outbound::Outbound;
+use crate::lease::Lease;
 
 /// Frames have to pass at least this often, or a proxy on the way cuts the stream.
 pub(super) const PERIOD_MAX: Duration = Duration::from_secs(15);
@@ -26,6 +27,7 @@ pub(super) async fn run(
     period: Duration,
     mut engine: watch::Receiver<EngineState>,
     revision: watch::Receiver<u64>,
+    lease: Lease,
     outbound: Outbound,
 ) {
     let mut tick = interval(period.clamp(PERIOD_MIN, PERIOD_MAX));
@@ -39,6 +41,7 @@ pub(super) async fn run(
         let heartbeat = Heartbeat {
             engine: engine_state_number(*engine.borrow_and_update()),
             assignment_revision: *revision.borrow(),
+            stamp: u64::try_from(lease.now().as_millis()).ok(),
         };
         let _ = outbound.urgent(Frame::Heartbeat(heartbeat));
     }

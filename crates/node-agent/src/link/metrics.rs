@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use daemon::Backoff;
-use domain::sample::InstanceSample;
 use protocol::{
     METRICS_BATCH_MAX,
     proto::{PushMetricsRequest, agent_service_client::AgentServiceClient},
@@ -15,7 +14,10 @@ use super::{
     ConnectError, chain,
     connect::{Trust, connect},
 };
-use crate::{identity::Identity, sample::SampleBuffer};
+use crate::{
+    identity::Identity,
+    sample::{Entry, SampleBuffer},
+};
 
 /// How long a push may take.
 const PUSH_LIMIT: Duration = Duration::from_secs(15);
@@ -66,7 +68,7 @@ pub(super) async fn run(samples: SampleBuffer, identity: Arc<Identity>) {
 async fn push(
     client: &mut Option<AgentServiceClient<Channel>>,
     identity: &Identity,
-    batch: &[InstanceSample],
+    batch: &[Entry],
 ) -> Result<u32, PushError> {
     let client = match client {
         Some(client) => client,
@@ -75,7 +77,13 @@ async fn push(
             client.insert(AgentServiceClient::new(channel))
         }
     };
-    let request = PushMetricsRequest { samples: batch.iter().map(Into::into).collect() };
+    let mut request = PushMetricsRequest::default();
+    for entry in batch {
+        match entry {
+            Entry::Instance(sample) => request.samples.push(sample.into()),
+            Entry::Host(sample) => request.host_samples.push(sample.as_ref().into()),
+        }
+    }
     let answer = timeout(PUSH_LIMIT, client.push_metrics(request)).await.map_err(|_| PushError::Timeout)?;
     Ok(answer.map_err(|status| PushError::Call(Box::new(status)))?.into_inner().dropped)
 }

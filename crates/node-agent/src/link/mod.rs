@@ -8,28 +8,32 @@
 //!   acknowledged. So a session can end at any moment.
 //! - A heartbeat waits for nothing (I11): it has a task of its own, a way past the
 //!   reports in the queue, and a connection on which no bulk data ever flows.
-//!   Readings and log streams have connections of their own, so a reader that
+//!   Readings, dossiers and log streams have connections of their own, so a reader that
 //!   stalls can use up no window but his own stream's.
 //! - With the controller away, nothing here stops anything (I12): containers are
 //!   the reconciler's business, and it works from the ledger alone.
 //!
 //! | file | what |
 //! |---|---|
+//! | `ask` | small questions, for whoever looks for a fault |
 //! | `connect` | a connection to the right controller, or none |
 //! | `enrolment` | the calls that need no client certificate |
 //! | `reconnect` | when to dial again |
 //! | `session` | one session from `Hello` to its end |
 //! | `outbound` | what is sent, the urgent first |
-//! | `heartbeat`, `reporter`, `facts`, `metrics` | one task each |
+//! | `heartbeat`, `reporter`, `facts`, `metrics`, `dossiers`, `pulls` | one task each |
 //! | `streams` | log streams that the controller asks for |
 //! | `renewal` | a new certificate in time |
 
+pub(crate) mod ask;
 mod connect;
+mod dossiers;
 pub(crate) mod enrolment;
 mod facts;
 mod heartbeat;
 mod metrics;
 mod outbound;
+mod pulls;
 mod reconnect;
 mod renewal;
 mod reporter;
@@ -37,17 +41,19 @@ mod session;
 mod streams;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
 use daemon::Supervisor;
+use domain::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
-    agent::EngineStatus, identity::Identity, ledger::Ledger, runtime::Runtime, sample::SampleBuffer,
+    agent::EngineStatus, dossier::Dossiers, identity::Identity, lease::Lease, ledger::Ledger, pull,
+    runtime::Runtime, sample::SampleBuffer,
 };
 
 pub use connect::ConnectError;
@@ -69,11 +75,17 @@ pub struct Parts {
     pub engine: EngineStatus,
     /// Readings to send.
     pub samples: SampleBuffer,
+    /// What is known of attempts that ended, to send.
+    pub dossiers: Dossiers,
     /// How often to measure, as the controller wishes.
     pub sample_period: watch::Sender<Duration>,
     /// Where published ports are reached; `None` takes the address of ours that the
     /// controller is reached from.
     pub address: Option<String>,
+    /// Renewed by each answer to a heartbeat.
+    pub lease: Lease,
+    /// How far pulls have come.
+    pub pulls: watch::Receiver<pull::Board>,
 }
 
 /// How the link stands.
@@ -91,6 +103,24 @@ pub enum LinkState {
     Refused,
 }
 
+/// Why the last session ended, or why none came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When.
+    pub at: Timestamp,
+    /// The error with all that caused it, in one line. Holds no secret.
+    pub reason: String,
+}
+
+/// How the link stands, for those who ask.
+#[derive(Clone, Debug)]
+pub struct LinkNews {
+    /// How it stands now.
+    pub state: watch::Receiver<LinkState>,
+    /// What last went wrong, whether or not there is a session again.
+    pub trouble: watch::Receiver<Option<Trouble>>,
+}
+
 /// How long things may take. Tests shorten them.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
@@ -106,6 +136,8 @@ struct Timing {
     handshake: Duration,
     /// Without a frame for this long, the session is given up.
     silence: Duration,
+    /// The first wait before what could not be kept is asked for again, and the longest.
+    unkept: (Duration, Duration),
     /// The first wait between two tries to renew, and the longest.
     renew: (Duration, Duration),
 }
@@ -120,6 +152,7 @@ impl Default for Timing {
             good_after: seconds(5),
             handshake: seconds(15),
             silence: seconds(30),
+            unkept: (seconds(5), seconds(60)),
             renew: (seconds(5), seconds(600)),
         }
     }
@@ -132,22 +165,32 @@ struct Shared {
     runtime: Arc<dyn Runtime>,
     engine: EngineStatus,
     samples: SampleBuffer,
+    dossiers: Dossiers,
     sample_period: watch::Sender<Duration>,
     address: Option<String>,
+    lease: Lease,
+    pulls: watch::Receiver<pull::Board>,
     boot_id: String,
     state: watch::Sender<LinkState>,
+    trouble: watch::Sender<Option<Trouble>>,
     timing: Timing,
 }
 
 /// Starts the link's tasks. They end with `supervisor`; a session is simply cut
 /// then, and the controller finds out by itself.
-pub fn start(supervisor: &Supervisor, parts: Parts) -> watch::Receiver<LinkState> {
-    start_timed(supervisor, parts, Timing::default())
+pub fn start(supervisor: &Supervisor, parts: Parts) -> LinkNews {
+    start_with(supervisor, parts, Timing::default())
 }
 
+#[cfg(test)]
 fn start_timed(supervisor: &Supervisor, parts: Parts, timing: Timing) -> watch::Receiver<LinkState> {
+    start_with(supervisor, parts, timing).state
+}
+
+fn start_with(supervisor: &Supervisor, parts: Parts, timing: Timing) -> LinkNews {
     let (identity_tx, identity) = watch::channel(Arc::new(parts.identity));
     let (state, states) = watch::channel(LinkState::Away);
+    let (trouble, troubles) = watch::channel(None);
     let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
     let shared = Arc::new(Shared {
         identity,
@@ -155,10 +198,14 @@ fn start_timed(supervisor: &Supervisor, parts: Parts, timing: Timing) -> watch::
         runtime: parts.runtime,
         engine: parts.engine,
         samples: parts.samples,
+        dossiers: parts.dossiers,
         sample_period: parts.sample_period,
         address: parts.address,
+        lease: parts.lease,
+        pulls: parts.pulls,
         boot_id,
         state,
+        trouble,
         timing,
     });
     let stop = supervisor.stop_token();
@@ -177,7 +224,7 @@ fn start_timed(supervisor: &Supervisor, parts: Parts, timing: Timing) -> watch::
             () = renewal::keep(&identity_tx, timing) => {}
         }
     });
-    states
+    LinkNews { state: states, trouble: troubles }
 }
 
 /// An error with all that caused it, in one line.

@@ -48,12 +48,24 @@ impl Outbound {
     pub(super) async fn bulky(&self, frame: Frame) -> Result<(), Stuck> {
         self.bulky.send(AgentFrame { frame: Some(frame) }).await.map_err(|_| Stuck)
     }
+
+    /// Sends a frame that nobody misses, if there is more than enough room: what waits
+    /// for a place is worth more. Says whether it did.
+    pub(super) fn lossy(&self, frame: Frame) -> bool {
+        self.bulky.capacity() > BULKY_MAX / 2
+            && self.bulky.try_send(AgentFrame { frame: Some(frame) }).is_ok()
+    }
+
+    /// Waits until the session's stream has ended.
+    pub(super) async fn closed(&self) {
+        self.urgent.closed().await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::StreamExt as _;
-    use protocol::proto::{AssignmentsWanted, Heartbeat, ReportBatch};
+    use protocol::proto::{AssignmentsWanted, Heartbeat, PullProgress, ReportBatch};
 
     use super::*;
 
@@ -67,6 +79,19 @@ mod tests {
         drop(outbound);
         let order: Vec<_> = frames.map(|f| matches!(f.frame, Some(Frame::Reports(_)))).collect().await;
         assert_eq!(order, [false, false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_nobody_misses_leaves_room_for_the_others() {
+        let (outbound, frames) = Outbound::new();
+        let progress = || Frame::PullProgress(PullProgress::default());
+        let sent = (0..BULKY_MAX).filter(|_| outbound.lossy(progress())).count();
+        assert_eq!(sent, BULKY_MAX / 2);
+        outbound.bulky(Frame::Reports(ReportBatch::default())).await.unwrap();
+        assert!(!outbound.lossy(progress()));
+        drop(frames);
+        outbound.closed().await;
+        assert!(!outbound.lossy(progress()));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Sends what the ledger has to report.
 
-use domain::instance::{Outcome, Report};
+use domain::instance::Report;
 use protocol::{
     REPORT_BATCH_MAX,
     proto::{ReportBatch, agent_frame::Frame},
@@ -8,15 +8,13 @@ use protocol::{
 use tokio::sync::watch;
 
 use super::outbound::Outbound;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, weight};
 
 /// Most reports that may be on their way. More are sent as acknowledgements come.
 const IN_FLIGHT_MAX: u64 = 1024;
 /// About the most bytes of a batch: a heartbeat may have to wait for one that has
 /// begun to be sent.
 const BATCH_MAX_BYTES: usize = 64 * 1024;
-/// About what a report takes beside its texts.
-const REPORT_BYTES: usize = 400;
 
 /// Sends all reports after `acknowledged`'s first value, until the session's stream
 /// ends. What is sent and not acknowledged is sent again by the next session.
@@ -58,14 +56,6 @@ fn batch(reports: Vec<Report>) -> Vec<Report> {
         together.push(report);
     }
     together
-}
-
-fn weight(report: &Report) -> usize {
-    let outcome = match &report.status.outcome {
-        Some(Outcome::Failed { message, .. }) => message.len(),
-        Some(Outcome::Stopped { .. } | Outcome::Exited { .. }) | None => 0,
-    };
-    REPORT_BYTES + report.message.len() + outcome
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use daemon::Backoff;
 use domain::assignment::{Applied, AssignmentDelta, AssignmentSet};
 use protocol::{
     PROTOCOL_VERSION,
@@ -22,9 +23,9 @@ use tracing::Instrument as _;
 use super::{
     ConnectError, LinkState, Shared,
     connect::{Trust, connect, local_address},
-    facts, heartbeat, metrics,
+    dossiers, facts, heartbeat, metrics,
     outbound::{Outbound, Stuck},
-    reporter, streams,
+    pulls, reporter, streams,
 };
 use crate::{identity::Identity, ledger::LedgerError};
 
@@ -147,6 +148,9 @@ struct Session<'a> {
     acknowledged: watch::Sender<u64>,
     /// Since when the complete set is overdue, if it is.
     wanted: Option<Instant>,
+    /// When to ask for the complete set again, because what came could not be kept.
+    ask_again: Option<Instant>,
+    unkept: Backoff,
 }
 
 async fn open<'a>(
@@ -189,6 +193,8 @@ async fn open<'a>(
         streams: JoinSet::new(),
         acknowledged: watch::Sender::new(welcome.acknowledged_seq),
         wanted: Some(Instant::now()),
+        ask_again: None,
+        unkept: Backoff::new(shared.timing.unkept.0, shared.timing.unkept.1),
     };
     Ok((session, welcome))
 }
@@ -217,6 +223,11 @@ impl Session<'_> {
                 Some(_) = self.tasks.join_next() => return Err(self.verdict().await),
                 Some(_) = self.streams.join_next() => continue,
                 () = sleep_until(deadline) => return Err(SessionError::Silent(silence).into()),
+                () = maybe_until(self.ask_again) => {
+                    self.ask_again = None;
+                    self.want_complete_set()?;
+                    continue;
+                }
             };
             if let Some(end) = self.take(frame).await? {
                 return Ok(end);
@@ -235,7 +246,7 @@ impl Session<'_> {
     }
 
     fn start_tasks(&mut self, periods: Periods) {
-        let Shared { ledger, engine, samples, .. } = self.shared.as_ref();
+        let Shared { ledger, engine, samples, dossiers, .. } = self.shared.as_ref();
         self.shared.sample_period.send_if_modified(|period| {
             let other = *period != periods.metrics;
             *period = periods.metrics;
@@ -245,6 +256,7 @@ impl Session<'_> {
             periods.heartbeat,
             engine.state.clone(),
             ledger.assignments_changed(),
+            self.shared.lease.clone(),
             self.outbound.clone(),
         );
         self.tasks.spawn(beat.in_current_span());
@@ -255,6 +267,10 @@ impl Session<'_> {
         self.tasks.spawn(tell.in_current_span());
         let push = metrics::run(samples.clone(), Arc::clone(self.identity));
         self.tasks.spawn(push.in_current_span());
+        let push = dossiers::run(dossiers.clone(), Arc::clone(self.identity));
+        self.tasks.spawn(push.in_current_span());
+        let pulls = pulls::run(self.shared.pulls.clone(), self.outbound.clone());
+        self.tasks.spawn(pulls.in_current_span());
     }
 
     /// Acts on one frame. Whatever the frame changes is durable on return.
@@ -263,18 +279,20 @@ impl Session<'_> {
             Some(Down::CompleteAssignments(set)) => {
                 let set = AssignmentSet::try_from(set)?;
                 let (revision, count) = (set.revision, set.assignments.len());
-                let applied = self.shared.ledger.assignments_replace(set).await?;
+                let kept = self.shared.ledger.assignments_replace(set).await;
                 self.wanted = None;
+                let Some(applied) = self.kept(kept)? else { return Ok(None) };
+                self.unkept.reset();
                 tracing::debug!(revision, count, ?applied, "complete assignments");
             }
             Some(Down::AssignmentDelta(delta)) => {
                 let delta = AssignmentDelta::try_from(delta)?;
                 let revision = delta.revision;
-                let applied = self.shared.ledger.assignments_apply(delta).await?;
+                let kept = self.shared.ledger.assignments_apply(delta).await;
+                let Some(applied) = self.kept(kept)? else { return Ok(None) };
                 tracing::debug!(revision, ?applied, "changed assignments");
-                if applied == Applied::Gap && self.wanted.is_none() {
-                    self.wanted = Some(Instant::now());
-                    self.outbound.urgent(Up::AssignmentsWanted(AssignmentsWanted {}))?;
+                if applied == Applied::Gap && self.wanted.is_none() && self.ask_again.is_none() {
+                    self.want_complete_set()?;
                 }
             }
             Some(Down::ReportsAcknowledged(acknowledged)) => self.acknowledge(acknowledged.seq).await?,
@@ -283,9 +301,12 @@ impl Session<'_> {
             Some(Down::Welcome(_)) => {
                 return Err(SessionError::Protocol("a second welcome in one session").into());
             }
-            // An answer is heard, which is all it is for; a frame of a later version
-            // is none of ours.
-            Some(Down::HeartbeatAnswer(_)) | None => {}
+            Some(Down::HeartbeatAnswer(answer)) => match answer.stamp {
+                Some(sent) => self.shared.lease.renew_as_of(Duration::from_millis(sent)),
+                None => self.shared.lease.renew(),
+            },
+            // A frame of a later version is none of ours.
+            None => {}
         }
         Ok(None)
     }
@@ -301,12 +322,41 @@ impl Session<'_> {
                 "the controller has reports that this ledger has lost; those that wait are numbered anew"
             );
         }
-        self.shared.ledger.resume(seq).await?;
+        let before = self.shared.ledger.acknowledged();
+        match self.shared.ledger.resume(seq).await {
+            // Only that they need not be sent is forgotten, and twice does no harm (I4).
+            Err(LedgerError::Io { .. }) if (before..=last).contains(&seq) => Ok(()),
+            resumed => Ok(resumed?),
+        }
+    }
+
+    fn want_complete_set(&mut self) -> Result<(), SessionEnd> {
+        self.wanted = Some(Instant::now());
+        self.outbound.urgent(Up::AssignmentsWanted(AssignmentsWanted {}))?;
         Ok(())
     }
 
+    /// What became of assignments; `None` where they could not be kept and were not
+    /// taken over. A disk that is full is no reason to be called unreachable: the
+    /// session goes on, and what could not be kept is asked for again.
+    fn kept(&mut self, kept: Result<Applied, LedgerError>) -> Result<Option<Applied>, SessionEnd> {
+        match kept {
+            Err(LedgerError::Io { .. }) => {
+                let wait = self.unkept.next_delay();
+                tracing::debug!(retry_in = ?wait, "assignments could not be kept, so nothing acts on them");
+                self.ask_again = Some(Instant::now() + wait);
+                Ok(None)
+            }
+            kept => Ok(Some(kept?)),
+        }
+    }
+
     async fn acknowledge(&mut self, seq: u64) -> Result<(), SessionEnd> {
-        self.shared.ledger.acknowledge(seq).await?;
+        match self.shared.ledger.acknowledge(seq).await {
+            // As in `resume`. The ledger has told the log.
+            Err(LedgerError::Io { .. }) if seq <= *self.shared.ledger.reports_changed().borrow() => {}
+            acknowledged => acknowledged?,
+        }
         self.acknowledged.send_if_modified(|held| {
             let more = seq > *held;
             *held = seq.max(*held);
@@ -337,6 +387,13 @@ impl Session<'_> {
 async fn replaced(identities: &mut watch::Receiver<Arc<Identity>>, used: &Arc<Identity>) {
     if identities.wait_for(|now| !Arc::ptr_eq(now, used)).await.is_err() {
         std::future::pending().await
+    }
+}
+
+async fn maybe_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

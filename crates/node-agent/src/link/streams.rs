@@ -62,7 +62,7 @@ pub(super) fn prepare(
         return Err(format!("instance {instance} is not on this node"));
     }
     let known = record.and_then(|record| record.status.container_id);
-    let query = LogsQuery { tail: request.tail, since, follow: request.follow };
+    let query = LogsQuery { tail: request.tail, since, until: None, follow: request.follow };
     let (runtime, identity) = (Arc::clone(&shared.runtime), Arc::clone(identity));
     Ok(Box::pin(async move {
         let lines = find(runtime, instance, known, query).await;

@@ -22,8 +22,9 @@ use futures_util::{
 use protocol::{
     CONTROLLER_DNS_NAME, convert,
     proto::{
-        self, AgentFrame, ControllerFrame, EnrolRequest, EnrolResponse, Heartbeat, Hello, PushMetricsRequest,
-        PushMetricsResponse, RenewRequest, RenewResponse, Settings, StreamControl, StreamFrame, Welcome,
+        self, AgentFrame, ControllerFrame, EnrolRequest, EnrolResponse, Heartbeat, Hello,
+        PushDossiersRequest, PushDossiersResponse, PushMetricsRequest, PushMetricsResponse, RenewRequest,
+        RenewResponse, Settings, StreamControl, StreamFrame, Welcome,
         agent_frame::Frame as Up,
         agent_service_server::{AgentService, AgentServiceServer},
         controller_frame::Frame as Down,
@@ -39,10 +40,10 @@ use tonic::{
 use uuid::Uuid;
 
 use crate::{
-    identity::testing::TestCa,
+    identity::{Identity, testing::TestCa},
     runtime::{
-        EngineEvent, EngineInfo, LogChunk, LogsQuery, PullProgress, Runtime, RuntimeError, RuntimeErrorKind,
-        Usage,
+        EngineEvent, EngineInfo, Executed, ImageInfo, LogChunk, LogsQuery, PullSign, RegistryLogin, Runtime,
+        RuntimeError, RuntimeErrorKind, Usage,
     },
 };
 
@@ -60,6 +61,9 @@ pub(super) struct Behaviour {
     pub(super) refuse_sessions: Option<Code>,
     pub(super) refuse_enrolment: Option<Code>,
     pub(super) refuse_metrics: Option<Code>,
+    pub(super) refuse_dossiers: Option<Code>,
+    /// Refuses a call with the dossier of this attempt, for good.
+    pub(super) refuse_attempt: Option<u32>,
     /// Signs with another CA than the fleet's.
     pub(super) foreign_signer: bool,
 }
@@ -70,6 +74,8 @@ pub(super) struct Shared {
     /// Public keys that asked to be enrolled, in order.
     pub(super) enrolled: Mutex<Vec<Vec<u8>>>,
     pub(super) pushed: Mutex<Vec<usize>>,
+    pub(super) pushed_hosts: Mutex<Vec<proto::HostSample>>,
+    pub(super) dossiers: Mutex<Vec<proto::Dossier>>,
     /// Life of the certificates that are signed.
     pub(super) life: Mutex<TimeDelta>,
     sessions: mpsc::Sender<TestSession>,
@@ -120,6 +126,8 @@ impl TestController {
             behaviour: Mutex::default(),
             enrolled: Mutex::default(),
             pushed: Mutex::default(),
+            pushed_hosts: Mutex::default(),
+            dossiers: Mutex::default(),
             life: Mutex::new(TimeDelta::days(90)),
             sessions: sessions_tx,
             streams: streams_tx,
@@ -332,8 +340,26 @@ impl AgentService for Service {
     ) -> Result<Response<PushMetricsResponse>, Status> {
         authenticated(&request)?;
         self.refuses(|b| b.refuse_metrics)?;
-        self.0.pushed.lock().unwrap().push(request.into_inner().samples.len());
+        let request = request.into_inner();
+        self.0.pushed.lock().unwrap().push(request.samples.len());
+        self.0.pushed_hosts.lock().unwrap().extend(request.host_samples);
         Ok(Response::new(PushMetricsResponse { dropped: 0 }))
+    }
+
+    async fn push_dossiers(
+        &self,
+        request: Request<PushDossiersRequest>,
+    ) -> Result<Response<PushDossiersResponse>, Status> {
+        authenticated(&request)?;
+        self.refuses(|b| b.refuse_dossiers)?;
+        let dossiers = request.into_inner().dossiers;
+        let spoilt = |b: &Behaviour| {
+            dossiers.iter().find(|d| Some(d.attempt) == b.refuse_attempt).map(|_| Code::InvalidArgument)
+        };
+        self.refuses(spoilt)?;
+        assert!(dossiers.len() <= protocol::DOSSIER_BATCH_MAX);
+        self.0.dossiers.lock().unwrap().extend(dossiers);
+        Ok(Response::new(PushDossiersResponse { dropped: 0 }))
     }
 
     async fn stream(
@@ -406,15 +432,16 @@ impl Runtime for LogRuntime {
             ports: Vec::new(),
             outside_signal: None,
             pid: None,
+            addresses: Vec::new(),
         });
         Box::pin(async { Ok(container) })
     }
 
-    fn image_present<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>> {
+    fn image<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<ImageInfo>, RuntimeError>> {
         away()
     }
 
-    fn pull(&self, _: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>> {
+    fn pull(&self, _: &str, _: Option<RegistryLogin>) -> BoxStream<'static, Result<PullSign, RuntimeError>> {
         stream::empty().boxed()
     }
 
@@ -458,4 +485,26 @@ impl Runtime for LogRuntime {
     fn usage<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
         away()
     }
+
+    fn exec<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a [String],
+        _: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>> {
+        away()
+    }
+
+    fn exec_is_running<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+        away()
+    }
+}
+
+/// A controller that works as long as the first part is kept; its address; and the
+/// node's identity there. For tests outside of the link.
+pub(crate) async fn working_controller(data_dir: &std::path::Path) -> (impl Sized, String, Identity) {
+    let controller = TestController::start().await;
+    let (url, ca) = (controller.url(), &controller.shared.ca);
+    let identity = ca.identity(data_dir, &url);
+    (controller, url, identity)
 }

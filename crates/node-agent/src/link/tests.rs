@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
-use daemon::seal::MasterKey;
 use domain::{
     Timestamp,
     assignment::{Assignment, AssignmentSet},
     deployment::InstanceSpec,
+    dossier::{Dossier, DossierLine},
     id::{DeploymentId, InstanceId},
-    instance::{Cause, Desired, InstanceStatus},
+    instance::{Cause, Desired, InstanceStatus, Outcome},
     node::{EngineState, NodeFacts},
     plan::Transition,
-    sample::InstanceSample,
+    sample::{HostSample, InstanceSample},
 };
 use protocol::proto::{
     self, AssignmentDelta, Draining, LogsRequest, OpenStream, ReportsAcknowledged, agent_frame::Frame as Up,
@@ -25,7 +25,12 @@ use super::{
     testing::{LogRuntime, TestController, TestSession, soon},
     *,
 };
-use crate::identity::{EnrolError, EnrolOptions, Enrolled, enrol};
+use crate::{
+    identity::{EnrolError, EnrolOptions, Enrolled, enrol},
+    ledger::testing::FaultyDisk,
+};
+
+mod autonomy;
 
 fn quick() -> Timing {
     let millis = Duration::from_millis;
@@ -36,6 +41,7 @@ fn quick() -> Timing {
         good_after: millis(500),
         handshake: Duration::from_secs(5),
         silence: Duration::from_secs(10),
+        unkept: (millis(20), millis(40)),
         renew: (millis(20), millis(40)),
     }
 }
@@ -69,7 +75,11 @@ struct Agent {
     engine: watch::Sender<EngineState>,
     facts: watch::Sender<NodeFacts>,
     samples: SampleBuffer,
+    dossiers: Dossiers,
     period: watch::Receiver<Duration>,
+    lease: Lease,
+    disk: FaultyDisk,
+    board: watch::Sender<crate::pull::Board>,
     _dir: tempfile::TempDir,
 }
 
@@ -90,22 +100,29 @@ impl Agent {
         timing: Timing,
         runtime: LogRuntime,
     ) -> Self {
-        let ledger = open_ledger(dir.path()).await;
+        let (disk, lease) = (FaultyDisk::default(), Lease::renewed_ago(Duration::from_secs(3600)));
+        let ledger = open_ledger(dir.path(), &disk).await;
         let (engine, engine_rx) = watch::channel(EngineState::Reachable);
         let (facts, facts_rx) = watch::channel(NodeFacts { hostname: "here".into(), ..NodeFacts::default() });
         let (sample_period, period) = watch::channel(Duration::from_secs(30));
         let (supervisor, samples) = (Supervisor::new(tokio::runtime::Handle::current()), SampleBuffer::new());
+        let dossiers = Dossiers::open(&dir.path().join("dossiers"), crate::ledger::testing::key());
+        let board = watch::Sender::new(crate::pull::Board::default());
         let parts = Parts {
             identity,
             ledger: ledger.clone(),
             runtime: Arc::new(runtime),
             engine: EngineStatus { state: engine_rx, facts: facts_rx },
             samples: samples.clone(),
+            dossiers: dossiers.clone(),
             sample_period,
             address: None,
+            lease: lease.clone(),
+            pulls: board.subscribe(),
         };
         let state = start_timed(&supervisor, parts, timing);
-        Self { supervisor, ledger, state, engine, facts, samples, period, _dir: dir }
+        let _dir = dir;
+        Self { supervisor, ledger, state, engine, facts, samples, dossiers, period, lease, disk, board, _dir }
     }
 
     async fn reaches(&mut self, wanted: impl FnMut(&LinkState) -> bool) {
@@ -134,12 +151,9 @@ impl Agent {
     }
 }
 
-async fn open_ledger(dir: &Path) -> Ledger {
-    let dir = dir.join("ledger");
-    let open = move || {
-        std::fs::create_dir_all(&dir).unwrap();
-        Ledger::open(&dir, MasterKey::generate().unwrap().derive("tests")).unwrap()
-    };
+async fn open_ledger(dir: &Path, disk: &FaultyDisk) -> Ledger {
+    let (dir, disk) = (dir.join("ledger"), disk.clone());
+    let open = move || disk.open(&dir).unwrap();
     tokio::task::spawn_blocking(open).await.unwrap()
 }
 
@@ -340,12 +354,8 @@ async fn a_frame_that_cannot_be_understood_changes_nothing_and_ends_the_session(
 fn samples(count: usize) -> Vec<InstanceSample> {
     let sample = InstanceSample {
         instance_id: instance(1),
-        at: Timestamp::UNIX_EPOCH,
-        cpu_percent: None,
         memory_bytes: Some(1),
-        memory_limit_bytes: None,
-        network_rx_bytes: None,
-        network_tx_bytes: None,
+        ..InstanceSample::empty(instance(1), Timestamp::UNIX_EPOCH)
     };
     vec![sample; count]
 }
@@ -371,6 +381,26 @@ async fn readings_are_pushed_in_batches_and_stay_while_they_cannot_be() {
 }
 
 #[tokio::test]
+async fn readings_of_the_host_go_with_those_of_instances() {
+    let mut controller = TestController::start().await;
+    let agent = Agent::start(&controller).await;
+    let mut session = controller.welcomed(0).await;
+    agent.samples.push_host(HostSample { reasons: vec!["disk / is full".into()], ..HostSample::default() });
+    agent.samples.push(samples(1));
+    soon(async {
+        while agent.samples.waiting() > 0 {
+            session.heartbeat().await;
+        }
+    })
+    .await;
+    assert_eq!(controller.shared.pushed.lock().unwrap().iter().sum::<usize>(), 1);
+    let hosts = std::mem::take(&mut *controller.shared.pushed_hosts.lock().unwrap());
+    assert_eq!(hosts.len(), 1);
+    assert_eq!(hosts[0].reasons, ["disk / is full"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn readings_that_the_controller_refuses_for_good_are_dropped() {
     let mut controller = TestController::start().await;
     controller.behave(|b| b.refuse_metrics = Some(Code::InvalidArgument));
@@ -383,6 +413,66 @@ async fn readings_that_the_controller_refuses_for_good_are_dropped() {
         }
     })
     .await;
+    agent.stop().await;
+}
+
+fn dossier(attempt: u32) -> Dossier {
+    let line = DossierLine { at: None, stderr: true, text: format!("line of {attempt}"), partial: false };
+    Dossier {
+        instance_id: instance(1),
+        attempt,
+        ended_at: Timestamp::UNIX_EPOCH,
+        outcome: Outcome::Exited { code: 3, oom: false },
+        container_id: Some("0a1b".into()),
+        log: vec![line],
+        log_cut: false,
+        probes: Vec::new(),
+        memory: Vec::new(),
+        memory_limit_bytes: None,
+    }
+}
+
+#[tokio::test]
+async fn dossiers_wait_while_they_cannot_be_pushed_and_then_come_whole_and_in_order() {
+    let mut controller = TestController::start().await;
+    controller.behave(|b| b.refuse_dossiers = Some(Code::Unavailable));
+    let agent = Agent::start(&controller).await;
+    let mut session = controller.welcomed(0).await;
+    for attempt in 1..=40 {
+        agent.dossiers.keep(dossier(attempt)).await;
+    }
+    session.heartbeat().await;
+    assert_eq!(agent.dossiers.waiting(), 40);
+    controller.behave(|b| b.refuse_dossiers = None);
+    soon(async {
+        while agent.dossiers.waiting() > 0 {
+            session.heartbeat().await;
+        }
+    })
+    .await;
+    let taken: Vec<_> =
+        controller.shared.dossiers.lock().unwrap().drain(..).map(|m| Dossier::try_from(m).unwrap()).collect();
+    assert_eq!(taken, (1..=40).map(dossier).collect::<Vec<_>>());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_dossier_that_the_controller_refuses_for_good_is_dropped_and_takes_no_other_with_it() {
+    let mut controller = TestController::start().await;
+    controller.behave(|b| b.refuse_attempt = Some(5));
+    let agent = Agent::start(&controller).await;
+    for attempt in 1..=20 {
+        agent.dossiers.keep(dossier(attempt)).await;
+    }
+    let mut session = controller.welcomed(0).await;
+    soon(async {
+        while agent.dossiers.waiting() > 0 {
+            session.heartbeat().await;
+        }
+    })
+    .await;
+    let taken: Vec<_> = controller.shared.dossiers.lock().unwrap().iter().map(|m| m.attempt).collect();
+    assert_eq!(taken, (1..=20).filter(|n| *n != 5).collect::<Vec<_>>());
     agent.stop().await;
 }
 
@@ -650,4 +740,33 @@ async fn each_way_to_fail_an_enrolment_is_told_apart() {
         assert_eq!(matches!(error, EnrolError::Address { .. }), !unreachable, "{address}: {error}");
     }
     assert!(Identity::load(dir.path()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn how_far_pulls_have_come_is_told_to_each_session() {
+    let mut controller = TestController::start().await;
+    let agent = Agent::start(&controller).await;
+    let progress = domain::pull::PullProgress {
+        image: "app:1".into(),
+        instance_ids: vec![instance(1)],
+        at: Utc::now(),
+        attempt: 1,
+        layers: Vec::new(),
+    };
+    agent.board.send_modify(|board| {
+        Arc::make_mut(board).insert("app:1".into(), progress.clone());
+    });
+    for _ in 0..2 {
+        let mut session = controller.welcomed(0).await;
+        let told = session
+            .next_that(|frame| match frame {
+                Up::PullProgress(progress) => Some(progress),
+                _ => None,
+            })
+            .await;
+        assert_eq!(domain::pull::PullProgress::try_from(told).unwrap(), progress);
+        // The session goes on beside it.
+        session.heartbeat().await;
+    }
+    agent.stop().await;
 }

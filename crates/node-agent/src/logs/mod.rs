@@ -11,17 +11,17 @@
 
 mod assemble;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::Bytes;
 use domain::Timestamp;
 use futures_util::{Stream, StreamExt as _, stream};
 
-use crate::runtime::{LogsQuery, Runtime, RuntimeError};
+use crate::runtime::{LogChunk, LogsQuery, Runtime, RuntimeError};
 use assemble::Assembler;
 
 /// One line, or one part of a long one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// When its first byte was written.
     pub at: Timestamp,
@@ -32,6 +32,18 @@ pub struct LogLine {
     pub text: Bytes,
     /// Whether the line goes on in the next one of the same stream.
     pub partial: bool,
+}
+
+impl fmt::Debug for LogLine {
+    /// Leaves out the text: programs do write secrets (I7).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogLine")
+            .field("at", &self.at)
+            .field("stderr", &self.stderr)
+            .field("bytes", &self.text.len())
+            .field("partial", &self.partial)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which lines of which container.
@@ -59,22 +71,27 @@ pub fn open(
     runtime: &Arc<dyn Runtime>,
     request: &LogsRequest,
 ) -> impl Stream<Item = Result<LogLine, LogsError>> + Send + use<> {
-    let chunks = runtime.logs(&request.container_id, &request.query);
     let container_id = request.container_id.clone();
-    let state = (Some(chunks), Assembler::default(), VecDeque::new(), container_id);
-    stream::unfold(state, |(mut chunks, mut assembler, mut ready, container_id)| async move {
+    lines(runtime.logs(&request.container_id, &request.query))
+        .map(move |line| line.map_err(|source| LogsError { container_id: container_id.clone(), source }))
+}
+
+/// Makes lines of the pieces that an engine hands out. An error is the last item.
+pub fn lines<S>(pieces: S) -> impl Stream<Item = Result<LogLine, RuntimeError>> + Send + use<S>
+where
+    S: Stream<Item = Result<LogChunk, RuntimeError>> + Send + Unpin,
+{
+    let state = (Some(pieces), Assembler::default(), VecDeque::new());
+    stream::unfold(state, |(mut pieces, mut assembler, mut ready)| async move {
         loop {
             if let Some(line) = ready.pop_front() {
-                return Some((Ok(line), (chunks, assembler, ready, container_id)));
+                return Some((Ok(line), (pieces, assembler, ready)));
             }
-            match chunks.as_mut()?.next().await {
-                Some(Ok(chunk)) => assembler.add(chunk, &mut ready),
-                Some(Err(source)) => {
-                    let error = LogsError { container_id: container_id.clone(), source };
-                    return Some((Err(error), (None, assembler, ready, container_id)));
-                }
+            match pieces.as_mut()?.next().await {
+                Some(Ok(piece)) => assembler.add(piece, &mut ready),
+                Some(Err(error)) => return Some((Err(error), (None, assembler, ready))),
                 None => {
-                    chunks = None;
+                    pieces = None;
                     assembler.finish(&mut ready);
                     if ready.is_empty() {
                         return None;

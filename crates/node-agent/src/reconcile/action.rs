@@ -1,6 +1,6 @@
 //! Carrying one step out at the engine, within its deadline.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use domain::{
     Timestamp,
@@ -8,14 +8,14 @@ use domain::{
     id::InstanceId,
     plan::{Seen, Step},
 };
-use futures_util::{
-    StreamExt as _,
-    future::{AbortHandle, Abortable, BoxFuture, FutureExt as _, Shared, WeakShared},
-};
+use futures_util::future::{AbortHandle, Abortable, BoxFuture, FutureExt as _};
 use tokio::time::timeout;
 
 use super::Settings;
-use crate::runtime::{Runtime, RuntimeError, RuntimeErrorKind};
+use crate::{
+    pull::Pulls,
+    runtime::{Runtime, RuntimeError, RuntimeErrorKind},
+};
 
 /// What an action needs to know. Taken when it begins: what changes meanwhile is
 /// the next step's business.
@@ -51,51 +51,19 @@ pub(super) struct Done {
     pub outcome: Outcome,
 }
 
-/// A pull that several instances may wait for.
-type SharedPull = Shared<BoxFuture<'static, Result<(), RuntimeError>>>;
-
-/// The pulls under way, by image. Each lives as long as somebody waits for it.
-#[derive(Default)]
-pub(super) struct Pulls(BTreeMap<String, WeakShared<BoxFuture<'static, Result<(), RuntimeError>>>>);
-
-impl Pulls {
-    pub(super) fn is_under_way(&self, image: &str) -> bool {
-        self.find(image).is_some()
-    }
-
-    fn find(&self, image: &str) -> Option<SharedPull> {
-        // One that has ended is of no use: whoever asks now, asks for the image of now.
-        self.0.get(image).and_then(WeakShared::upgrade).filter(|pull| pull.peek().is_none())
-    }
-
-    /// Joins the pull of this image, or begins it.
-    fn join(&mut self, runtime: &Arc<dyn Runtime>, image: &str, idle: Duration) -> SharedPull {
-        if let Some(pull) = self.find(image) {
-            return pull;
-        }
-        self.0.retain(|_, pull| pull.upgrade().is_some());
-        let (runtime, name) = (runtime.clone(), image.to_owned());
-        let pull = async move { pull(runtime.as_ref(), &name, idle).await }.boxed().shared();
-        if let Some(weak) = pull.downgrade() {
-            self.0.insert(image.to_owned(), weak);
-        }
-        pull
-    }
-}
-
 /// Begins an action. It goes on as long as the future is polled, and ends as
 /// [`Outcome::GivenUp`] when it is aborted.
 pub(super) fn begin(
     runtime: &Arc<dyn Runtime>,
     settings: &Settings,
-    pulls: &mut Pulls,
+    pulls: &Pulls,
     order: Order,
 ) -> (BoxFuture<'static, Done>, AbortHandle) {
     let (abort, registration) = AbortHandle::new_pair();
     let (instance_id, step, asked) = (order.instance_id, order.step, (settings.clock)());
     let work = match (step, &order.assignment) {
         (Step::Pull, Some(assignment)) => {
-            let pull = pulls.join(runtime, &assignment.spec.image, settings.pull_idle);
+            let pull = pulls.join(&assignment.spec.image, instance_id);
             pull.map(|pulled| pulled.map(|()| Outcome::Pulled)).boxed()
         }
         _ => carry_out(runtime.clone(), settings.clone(), order).boxed(),
@@ -121,7 +89,7 @@ async fn carry_out(
     let deadline = settings.call_deadline;
     match (step, assignment, container_id) {
         (Step::CheckImage, Some(assignment), _) => {
-            let image = within(deadline, runtime.image_present(&assignment.spec.image)).await?;
+            let image = within(deadline, runtime.image(&assignment.spec.image)).await?;
             Ok(Outcome::Image(image.is_some()))
         }
         (Step::Create, Some(assignment), _) => {
@@ -144,22 +112,6 @@ async fn carry_out(
         // A look, also where what the step needs is not there: that cannot be, and a
         // look finds out what is.
         _ => Ok(Outcome::Seen(within(deadline, runtime.inspect(instance_id)).await?.into())),
-    }
-}
-
-/// Fetches an image, as long as there are signs of life.
-async fn pull(runtime: &dyn Runtime, image: &str, idle: Duration) -> Result<(), RuntimeError> {
-    let mut progress = runtime.pull(image);
-    loop {
-        match timeout(idle, progress.next()).await {
-            Ok(Some(Ok(progress))) => tracing::trace!(image, status = progress.status, "pulling"),
-            Ok(Some(Err(error))) => return Err(error),
-            Ok(None) => return Ok(()),
-            Err(_) => {
-                let message = format!("no sign of life for {} s", idle.as_secs_f64());
-                return Err(RuntimeError::new(RuntimeErrorKind::Timeout, message));
-            }
-        }
     }
 }
 

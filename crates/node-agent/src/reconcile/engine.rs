@@ -50,6 +50,9 @@ pub(super) struct Engine {
     next_ping: Instant,
     events: Option<BoxStream<'static, Result<EngineEvent, RuntimeError>>>,
     subscribed: bool,
+    /// Whether subscriptions are not accepted. Then it is looked without: late is
+    /// better than not at all.
+    deaf: bool,
     next_subscription: Instant,
     last_event: Timestamp,
     list: Option<(u64, Timestamp, BoxFuture<'static, Listing>)>,
@@ -81,6 +84,7 @@ impl Engine {
             next_ping: now,
             events: None,
             subscribed: false,
+            deaf: false,
             next_subscription: now,
             last_event: (settings.clock)() - LOOK_BACK,
             list: None,
@@ -124,15 +128,17 @@ impl Engine {
         loop {
             self.begin_what_is_due(mark);
             let timer = sleep_until(self.next_due());
-            // Each arm polls something that `self` owns, so a lost race loses nothing.
+            // Each arm polls something that `self` owns, so a lost race loses nothing. Events
+            // go before the look that follows them: they say who did what it shows.
             let happening = tokio::select! {
+                biased;
                 answer = maybe(&mut self.ping) => {
                     self.ping = None;
                     self.pinged(answer)
                 }
+                () = timer => None,
                 event = next_event(&mut self.events) => self.said(event),
                 listing = maybe_list(&mut self.list) => self.listed(listing),
-                () = timer => None,
             };
             if let Some(happening) = happening {
                 return happening;
@@ -157,8 +163,14 @@ impl Engine {
         }
         if self.events.is_some() && !self.subscribed && self.next_subscription <= now {
             self.unsubscribed("it was not accepted in time");
+            if !std::mem::replace(&mut self.deaf, true) {
+                tracing::warn!(
+                    period = ?self.settings.list_period,
+                    "the container engine answers and tells of no events: all is looked at now and then"
+                );
+            }
         }
-        if self.subscribed && self.list.is_none() && self.next_list <= now {
+        if (self.subscribed || self.deaf) && self.list.is_none() && self.next_list <= now {
             let runtime = self.runtime.clone();
             let listing = async move { within(call_deadline, runtime.list()).await };
             self.list = Some((mark, (self.settings.clock)(), listing.boxed()));
@@ -170,7 +182,8 @@ impl Engine {
         let never = Instant::now() + Duration::from_secs(3600);
         let ping = if self.ping.is_none() { self.next_ping } else { never };
         let subscription = if self.up && !self.subscribed { self.next_subscription } else { never };
-        let list = if self.up && self.subscribed && self.list.is_none() { self.next_list } else { never };
+        let listens = self.subscribed || self.deaf;
+        let list = if self.up && listens && self.list.is_none() { self.next_list } else { never };
         ping.min(subscription).min(list)
     }
 
@@ -214,6 +227,7 @@ impl Engine {
         match event {
             Some(Ok(EngineEvent::Subscribed)) => {
                 self.subscribed = true;
+                self.deaf = false;
                 // What happened before was not told: look.
                 self.next_list = Instant::now();
                 None

@@ -6,7 +6,7 @@ use domain::{
 };
 use futures_util::future::AbortHandle;
 
-use super::{events::Meddling, slots::Class};
+use super::{events::Meddling, probing::Probing, slots::Class};
 use crate::runtime::{EventKind, RunningContainer};
 
 /// One instance.
@@ -30,6 +30,15 @@ pub(super) struct Entry {
     pub changed: u64,
     /// Who else did what to its container.
     pub meddling: Meddling,
+    /// The probes of the run that was last seen.
+    pub probing: Option<Probing>,
+    /// When the next probe is due.
+    pub probe_at: Option<Timestamp>,
+    /// The run that the agent before this one probed last.
+    pub adopted: Option<Timestamp>,
+    /// Whether its container is removed for what it has written: sizes that come next
+    /// may be of that one.
+    pub emptied: bool,
 }
 
 /// An action under way.
@@ -48,6 +57,10 @@ const EVENTS_MOST: usize = 16;
 impl Entry {
     pub(super) fn new(record: Record) -> Self {
         Self {
+            probing: None,
+            probe_at: None,
+            adopted: record.last_started,
+            emptied: false,
             record,
             seen: None,
             look_due: false,
@@ -98,9 +111,16 @@ impl Entry {
             EventKind::Started => !seen.is_alive(),
             EventKind::Died => seen.is_alive(),
             EventKind::Destroyed => seen.container().is_some(),
+            // It is not to be probed while it is frozen.
+            EventKind::Paused => self.has_status(ContainerStatus::Running),
+            EventKind::Unpaused => self.has_status(ContainerStatus::Paused),
             // Nothing is decided by the rest, and the next full look sees it.
             EventKind::Killed { .. } | EventKind::Other => false,
         }
+    }
+
+    fn has_status(&self, status: ContainerStatus) -> bool {
+        matches!(&self.seen, Some((Seen::Present(container), _)) if container.status == status)
     }
 
     /// What the sampler may measure.

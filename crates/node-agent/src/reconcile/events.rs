@@ -92,6 +92,7 @@ mod tests {
             ports: Vec::new(),
             outside_signal: None,
             pid: None,
+            addresses: Vec::new(),
         }
     }
 

@@ -3,8 +3,8 @@
 //! One task owns all that is known: what is wanted (from the ledger), what is
 //! remembered (records), what was last seen of each container, and what is under
 //! way. [`domain::plan`] decides; this room looks, acts and writes down. It is
-//! woken by a change of the assignments, by the engine's events, by an action that
-//! ended, and by a timer; and it looks at everything anew now and then, so that a
+//! woken by a change of the assignments, by the engine's events, by an action or a
+//! probe that ended, by sizes that were measured, and by a timer; and it looks at everything anew now and then, so that a
 //! lost event costs time and nothing else.
 //!
 //! At most one action is under way for an instance, so an action's result is
@@ -19,13 +19,16 @@ mod action;
 mod engine;
 mod entry;
 mod events;
+mod images;
 mod news;
 mod outbox;
+mod probing;
 mod slots;
 mod step;
 mod task;
 #[cfg(test)]
 mod tests;
+mod vital;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -34,22 +37,26 @@ use domain::{Timestamp, id::InstanceId, node::EngineState};
 use tokio::sync::watch;
 
 use crate::{
+    death::Deaths,
+    lease::Lease,
     ledger::Ledger,
+    pull::{self, Pulls},
     runtime::{RunningContainer, Runtime},
+    storage::Sizes,
 };
 
 /// The limits that the reconciler keeps.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Most actions at once: of each of looking and working, half as many pulls,
-    /// and four times as many stops. Pulls and stops mostly wait for others, for
-    /// as long as a registry or a program likes; they must not keep a container
-    /// that was killed from being started.
+    /// and four times as many each of stops and probes. Pulls, stops and probes mostly
+    /// wait for others, for as long as a registry or a program likes; they must not
+    /// keep a container that was killed from being started.
     pub max_parallel_actions: usize,
     /// For an answer of the engine to anything that it does by itself.
     pub call_deadline: Duration,
-    /// For the next sign of life of a pull. A pull as a whole may take any time.
-    pub pull_idle: Duration,
+    /// What pulls keep.
+    pub pull: pull::Settings,
     /// For a stop, beyond its grace.
     pub stop_slack: Duration,
     /// For an answer to a ping.
@@ -71,7 +78,7 @@ impl Default for Settings {
         Self {
             max_parallel_actions: 8,
             call_deadline: Duration::from_secs(60),
-            pull_idle: Duration::from_secs(120),
+            pull: pull::Settings::default(),
             stop_slack: Duration::from_secs(30),
             ping_deadline: Duration::from_secs(5),
             ping_period: Duration::from_secs(5),
@@ -89,20 +96,47 @@ pub struct Published {
     pub engine: watch::Receiver<EngineState>,
     /// The containers that run, as last seen.
     pub running: watch::Receiver<Arc<BTreeMap<InstanceId, RunningContainer>>>,
+    /// How far the pulls under way have come.
+    pub pulls: watch::Receiver<pull::Board>,
+}
+
+/// What the reconciler works with.
+pub struct Parts {
+    /// What is wanted, and what is remembered.
+    pub ledger: Ledger,
+    /// The engine.
+    pub runtime: Arc<dyn Runtime>,
+    /// The limits that it keeps.
+    pub settings: Settings,
+    /// Where it tells of attempts that ended without having been asked to.
+    pub deaths: Deaths,
+    /// How long ago the controller gave a word.
+    pub lease: Lease,
+    /// What containers have written. Each measurement is to be sent, also one that
+    /// finds the same as the one before.
+    pub storage: watch::Receiver<Sizes>,
 }
 
 /// Starts reconciling. It ends when `supervisor` shuts down: what is under way at
 /// the engine is left to it, and what was learnt is written to the ledger.
-pub fn start(
-    supervisor: &Supervisor,
-    ledger: Ledger,
-    runtime: Arc<dyn Runtime>,
-    settings: Settings,
-) -> Published {
+pub fn start(supervisor: &Supervisor, parts: Parts) -> Published {
+    let Parts { ledger, runtime, settings, deaths, lease, storage } = parts;
     let (engine_tx, engine) = watch::channel(EngineState::Unreachable);
     let (running_tx, running) = watch::channel(Arc::default());
-    let stop = supervisor.stop_token();
-    let task = task::forever(task::Parts { ledger, runtime, settings, engine_tx, running_tx, stop });
+    let pulls = Pulls::new(runtime.clone(), settings.pull.clone());
+    let (board, stop) = (pulls.board(), supervisor.stop_token());
+    let task = task::forever(task::Parts {
+        ledger,
+        runtime,
+        settings,
+        deaths,
+        lease,
+        storage,
+        engine_tx,
+        running_tx,
+        pulls,
+        stop,
+    });
     drop(supervisor.spawn("reconcile", task));
-    Published { engine, running }
+    Published { engine, running, pulls: board }
 }

@@ -15,6 +15,7 @@ use super::{
     engine::Happening,
     entry::{Busy, Entry},
     task::Reconciler,
+    vital::Leased,
 };
 use crate::runtime::{ContainerEvent, EventKind, RuntimeError, RuntimeErrorKind};
 
@@ -151,7 +152,7 @@ impl Reconciler<'_> {
 
     fn step_failed(&mut self, instance: InstanceId, step: Step, failure: Failure) {
         let wanted = self.wanted.clone();
-        let wish = Wish::of(wanted.assignments.get(&instance), self.complete);
+        let wish = self.wish(&wanted, instance);
         let (Some(entry), Some(wish)) = (self.entries.get_mut(&instance), wish) else { return };
         let now = (self.parts.settings.clock)();
         if !matches!(step, Step::CheckImage | Step::Pull) {
@@ -169,10 +170,11 @@ impl Reconciler<'_> {
             self.dirty.extend(self.entries.keys());
         }
         let wanted = self.wanted.clone();
+        self.leased = Leased::of(&wanted, self.parts.lease.age());
         let all = before.assignments.keys().chain(wanted.assignments.keys());
         for id in all.filter(|id| before.assignments.get(id) != wanted.assignments.get(id)) {
             let wish = Wish::of(wanted.assignments.get(id), self.complete);
-            let runs = matches!(wish, Some(Wish::Run(_)));
+            let runs = matches!(wish, Some(Wish::Run(_) | Wish::Hold(_)));
             let is_ready = self.engine.is_ready();
             let record = self.parts.ledger.record(*id).unwrap_or_else(|| Record::new(*id));
             let known = record.clone();

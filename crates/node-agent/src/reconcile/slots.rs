@@ -11,10 +11,11 @@ pub(super) enum Class {
     Work,
     Pull,
     Stop,
+    Probe,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 4] = [Self::Look, Self::Work, Self::Pull, Self::Stop];
+    pub(super) const ALL: [Self; 5] = [Self::Look, Self::Work, Self::Pull, Self::Stop, Self::Probe];
 
     pub(super) const fn of(step: Step) -> Self {
         match step {
@@ -40,6 +41,7 @@ pub(super) struct Slots {
     work: Places,
     pull: Places,
     stop: Places,
+    probe: Places,
 }
 
 impl Slots {
@@ -51,6 +53,7 @@ impl Slots {
             work: places(most),
             pull: places((most / 2).max(1)),
             stop: places(most.saturating_mul(4)),
+            probe: places(most.saturating_mul(4)),
         }
     }
 
@@ -86,6 +89,7 @@ impl Slots {
             Class::Work => &mut self.work,
             Class::Pull => &mut self.pull,
             Class::Stop => &mut self.stop,
+            Class::Probe => &mut self.probe,
         }
     }
 }
@@ -117,5 +121,16 @@ mod tests {
         assert!(slots.take(Class::Pull, id(1)));
         assert!((0..4).all(|n| slots.take(Class::Stop, id(n))));
         assert!(slots.take(Class::Work, id(9)) && slots.take(Class::Look, id(9)));
+    }
+
+    #[test]
+    fn probes_take_nobodys_places_and_nobody_takes_theirs() {
+        let mut slots = Slots::new(1);
+        assert!(slots.take(Class::Look, id(1)) && slots.take(Class::Work, id(1)));
+        assert!((0..4).all(|n| slots.take(Class::Probe, id(n))), "four times as many as actions");
+        assert!(!slots.take(Class::Probe, id(4)));
+        assert!(slots.take(Class::Stop, id(4)) && slots.take(Class::Pull, id(5)));
+        slots.give_back(Class::Probe);
+        assert_eq!((slots.next(), slots.next()), (Some(id(4)), None));
     }
 }

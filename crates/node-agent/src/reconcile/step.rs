@@ -1,7 +1,6 @@
 //! Deciding about one instance, and beginning what was decided.
 
 use domain::{
-    assignment::Assignment,
     id::InstanceId,
     plan::{self, Record, Step, Transition, Wish},
 };
@@ -22,12 +21,8 @@ impl Reconciler<'_> {
         }
         let now = (self.parts.settings.clock)();
         let wanted = self.wanted.clone();
-        let assignment = wanted.assignments.get(&instance);
-        let (Some(entry), Some(wish)) =
-            (self.entries.get_mut(&instance), Wish::of(assignment, self.complete))
-        else {
-            return;
-        };
+        let wish = self.wish(&wanted, instance);
+        let (Some(entry), Some(wish)) = (self.entries.get_mut(&instance), wish) else { return };
         if entry.busy.is_some() || entry.doubt.is_some() {
             return;
         }
@@ -38,11 +33,13 @@ impl Reconciler<'_> {
         };
         let (record, happened) = plan::observe(&wish, &entry.record, &seen, looked);
         self.note(instance, record, happened, false);
+        self.judge(instance, &wish, &seen, now);
         let Some(entry) = self.entries.get(&instance) else { return };
         let heeded = plan::heed(&wish, &entry.record, &seen, now);
         let step = plan::decide(&wish, &heeded.record, &seen, now);
         self.note(instance, heeded.record, heeded.transition, heeded.durable_first);
         self.take(instance, &wish, step);
+        self.probe(instance, &wish, now);
     }
 
     /// Remembers a record; with transitions it goes to the ledger, and the next step
@@ -69,6 +66,8 @@ impl Reconciler<'_> {
                 "{}", transition.message
             );
         }
+        self.tell_deaths(instance, &happened);
+        let Some(entry) = self.entries.get_mut(&instance) else { return };
         let commit = self.outbox.note(&entry.record, happened);
         if durable_first {
             entry.barrier = Some(commit);
@@ -110,9 +109,10 @@ impl Reconciler<'_> {
     /// Begins an action, if there is a place for it. If not, the next free place
     /// calls again.
     fn act(&mut self, instance: InstanceId, wish: &Wish<'_>, step: Step) {
-        let assignment = assignment_of(wish);
+        let assignment = wish.assignment();
         // Whoever joins a pull that is under way takes no place of its own.
-        let joins = step == Step::Pull && assignment.is_some_and(|a| self.pulls.is_under_way(&a.spec.image));
+        let joins =
+            step == Step::Pull && assignment.is_some_and(|a| self.parts.pulls.is_under_way(&a.spec.image));
         let class = (!joins).then(|| Class::of(step));
         if class.is_some_and(|class| !self.slots.take(class, instance)) {
             return;
@@ -120,8 +120,15 @@ impl Reconciler<'_> {
         let now = (self.parts.settings.clock)();
         let Some(entry) = self.entries.get_mut(&instance) else { return };
         let (record, transition) = plan::begin(wish, &entry.record, step, now);
-        if matches!(step, Step::Stop { .. }) {
-            entry.meddling.stop_begins(now);
+        match step {
+            Step::Stop { .. } => {
+                entry.meddling.stop_begins(now);
+                if let Some(probing) = &mut entry.probing {
+                    probing.halt();
+                }
+            }
+            Step::Remove => entry.emptied |= entry.record.status.storage_exceeded,
+            _ => {}
         }
         let order = Order {
             instance_id: instance,
@@ -130,17 +137,10 @@ impl Reconciler<'_> {
             container_id: entry.container_id(),
         };
         let (action, abort) =
-            action::begin(&self.parts.runtime, &self.parts.settings, &mut self.pulls, order);
+            action::begin(&self.parts.runtime, &self.parts.settings, &self.parts.pulls, order);
         entry.busy = Some(Busy { step, class, abort, events: Vec::new() });
         tracing::debug!(instance.id = %instance, ?step, "begins");
         self.actions.push(action);
         self.note(instance, record, transition, false);
-    }
-}
-
-const fn assignment_of<'a>(wish: &Wish<'a>) -> Option<&'a Assignment> {
-    match wish {
-        Wish::Run(assignment) | Wish::Stop(assignment) => Some(assignment),
-        Wish::Remove(assignment) => *assignment,
     }
 }

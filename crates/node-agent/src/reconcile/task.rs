@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use daemon::Backoff;
-use domain::{assignment::AssignmentSet, id::InstanceId, node::EngineState};
+use domain::{Timestamp, assignment::AssignmentSet, id::InstanceId, node::EngineState};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
@@ -19,19 +20,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
-    action::{Done, Pulls},
+    action::Done,
     engine::{Engine, Happening},
     entry::Entry,
+    images::{self, Images},
     outbox::{Outbox, Parcel},
+    probing::ProbeDone,
     slots::Slots,
+    vital::Leased,
 };
 use crate::{
+    death::Deaths,
+    lease::Lease,
     ledger::{Ledger, LedgerError},
+    pull::Pulls,
     runtime::{RunningContainer, Runtime},
+    storage::Sizes,
 };
 
 /// What the last transitions may take to reach the disk when the agent stops.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+/// The calendar jumped if it went so much further, or less far, than time did.
+const JUMP: TimeDelta = TimeDelta::seconds(2);
 /// Pause after a panic, so that one that comes again at once does not fill the log.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,8 +50,12 @@ pub(super) struct Parts {
     pub ledger: Ledger,
     pub runtime: Arc<dyn Runtime>,
     pub settings: Settings,
+    pub deaths: Deaths,
+    pub lease: Lease,
+    pub storage: watch::Receiver<Sizes>,
     pub engine_tx: watch::Sender<EngineState>,
     pub running_tx: watch::Sender<Arc<BTreeMap<InstanceId, RunningContainer>>>,
+    pub pulls: Pulls,
     pub stop: CancellationToken,
 }
 
@@ -74,8 +88,11 @@ enum Woken {
     Stop,
     Engine(Happening),
     Done(Done),
+    Probed(ProbeDone),
+    Image(images::Answer),
     Written(Result<u64, LedgerError>),
     Assignments,
+    Storage,
     Time,
 }
 
@@ -91,13 +108,19 @@ pub(super) struct Reconciler<'a> {
     /// To be decided about.
     pub(super) dirty: BTreeSet<InstanceId>,
     pub(super) actions: FuturesUnordered<BoxFuture<'static, Done>>,
-    pub(super) pulls: Pulls,
+    /// Probes under way, one of an instance.
+    pub(super) probes: FuturesUnordered<BoxFuture<'static, ProbeDone>>,
+    pub(super) images: Images,
+    pub(super) storage: watch::Receiver<Sizes>,
+    pub(super) leased: Leased,
     pub(super) slots: Slots,
     pub(super) outbox: Outbox,
     commit: Option<(Parcel, Commit)>,
     /// After a failed commit: when to try again.
     commit_after: Option<Instant>,
     commit_backoff: Backoff,
+    /// The calendar when the loop last went on, and the time that nobody sets.
+    went_on: (Timestamp, Instant),
     /// Counts what makes looks out of date; see [`Entry::changed`].
     pub(super) mark: u64,
     /// Whether what the sampler may measure has to be published anew.
@@ -118,12 +141,16 @@ impl<'a> Reconciler<'a> {
             entries: records.into_iter().map(|(id, record)| (id, Entry::new(record))).collect(),
             dirty: BTreeSet::new(),
             actions: FuturesUnordered::new(),
-            pulls: Pulls::default(),
+            probes: FuturesUnordered::new(),
+            images: Images::new(),
+            storage: parts.storage.clone(),
+            leased: Leased::default(),
             slots: Slots::new(parts.settings.max_parallel_actions),
             outbox: Outbox::default(),
             commit: None,
             commit_after: None,
             commit_backoff: Backoff::new(parts.settings.retry.0, parts.settings.retry.1),
+            went_on: ((parts.settings.clock)(), Instant::now()),
             mark: 0,
             running_changed: false,
             parts,
@@ -158,18 +185,38 @@ impl<'a> Reconciler<'a> {
             () = self.parts.stop.cancelled() => Woken::Stop,
             written = maybe_commit(&mut self.commit) => Woken::Written(written),
             Some(done) = self.actions.next(), if !self.actions.is_empty() => Woken::Done(done),
+            Some(done) = self.probes.next(), if !self.probes.is_empty() => Woken::Probed(done),
+            answer = self.images.next() => Woken::Image(answer),
             // Fails only when the ledger is gone, which holds its sender: we hold the ledger.
             Ok(()) = self.assignments.changed() => Woken::Assignments,
+            // Fails only when nobody measures any more: then there is nothing to wait for.
+            Ok(()) = self.storage.changed() => Woken::Storage,
             happening = self.engine.next(self.mark) => Woken::Engine(happening),
             () = time => Woken::Time,
         }
     }
 
+    /// After a jump of the calendar all is decided anew: what was to be waited for until
+    /// some time of the calendar may be over, or days away.
+    fn heed_jump(&mut self) {
+        let now = ((self.parts.settings.clock)(), Instant::now());
+        let (calendar, steady) = std::mem::replace(&mut self.went_on, now);
+        let jumped = (now.0 - calendar) - TimeDelta::from_std(now.1 - steady).unwrap_or(TimeDelta::MAX);
+        if jumped.abs() > JUMP {
+            tracing::info!(seconds = jumped.num_seconds(), "the calendar jumped: all is decided anew");
+            self.dirty.extend(self.entries.keys());
+        }
+    }
+
     fn wake(&mut self, woken: Woken) {
+        self.heed_jump();
         match woken {
             Woken::Stop => {}
             Woken::Engine(happening) => self.engine_says(happening),
             Woken::Done(done) => self.action_ended(done),
+            Woken::Probed(done) => self.probe_ended(done),
+            Woken::Image(answer) => self.image_answered(answer),
+            Woken::Storage => self.storage_measured(),
             Woken::Written(written) => self.commit_ended(written),
             Woken::Assignments => self.assignments_changed(),
             Woken::Time => self.time_passed(),
@@ -179,10 +226,13 @@ impl<'a> Reconciler<'a> {
     /// How long until something has to be decided about though nothing may happen.
     fn next_wake(&self) -> Option<Duration> {
         let now = (self.parts.settings.clock)();
-        let entry = self.entries.values().filter_map(|entry| entry.wake).min();
+        let entry = self.entries.values().flat_map(|entry| [entry.wake, entry.probe_at]).flatten().min();
         let entry = entry.map(|at| (at - now).to_std().unwrap_or(Duration::ZERO));
-        let commit = self.commit_after.map(|at| at.saturating_duration_since(Instant::now()));
-        entry.into_iter().chain(commit).min()
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        let commit = self.commit_after.map(until);
+        let image = self.images.wake().map(until);
+        let lease = self.leased.wake(self.parts.lease.age());
+        [entry, commit, image, lease].into_iter().flatten().min()
     }
 
     fn time_passed(&mut self) {
@@ -190,10 +240,13 @@ impl<'a> Reconciler<'a> {
         for (id, entry) in &mut self.entries {
             // Cleared also where nothing can be decided now: whatever lets it be decided
             // later asks again, and a time that is past must not keep the loop awake.
-            if entry.wake.take_if(|at| *at <= now).is_some() {
+            let probe = entry.probe_at.take_if(|at| *at <= now);
+            if entry.wake.take_if(|at| *at <= now).or(probe).is_some() {
                 self.dirty.insert(*id);
             }
         }
+        self.dirty.extend(self.images.time_passed());
+        self.leases_passed();
     }
 
     fn begin_commit(&mut self) {
@@ -219,7 +272,8 @@ impl<'a> Reconciler<'a> {
                 self.dirty.extend(waiting.map(|(id, _)| *id));
             }
             Err(error) => {
-                tracing::error!(%error, "what happened could not be written down; trying again");
+                // The ledger tells the log once.
+                tracing::debug!(%error, "what happened could not be written down; trying again");
                 self.outbox.put_back(parcel);
                 self.commit_after = Some(Instant::now() + self.commit_backoff.next_delay());
             }

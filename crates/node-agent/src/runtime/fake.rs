@@ -4,7 +4,10 @@
 //! says what a real one says, in the same order: a stop is a kill event, a death,
 //! and then the answer.
 
+mod exec;
+mod pulls;
 mod state;
+mod upkeep;
 
 use std::{
     collections::VecDeque,
@@ -32,16 +35,17 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
+pub use self::pulls::ScriptedPull;
 use self::state::{State, not_found};
 use super::{
-    EngineEvent, EngineInfo, EventKind, LogChunk, LogsQuery, PullProgress, Runtime, RuntimeError,
-    RuntimeErrorKind, Usage,
+    EngineEvent, EngineInfo, EventKind, Executed, ImageInfo, LogChunk, LogsQuery, PullSign, RegistryLogin,
+    Runtime, RuntimeError, RuntimeErrorKind, Usage,
 };
 
 /// Events that may wait for one subscriber.
 const EVENTS_QUEUED: usize = 4096;
 
-/// A method of [`Runtime`].
+/// A method of [`Runtime`] or [`super::upkeep::Upkeep`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "named after the methods")]
 pub enum Call {
@@ -58,6 +62,12 @@ pub enum Call {
     Events,
     Logs,
     Usage,
+    Exec,
+    ExecIsRunning,
+    StorageLimit,
+    WritableBytes,
+    Belongings,
+    Discard,
 }
 
 /// What goes wrong with a call.
@@ -149,6 +159,11 @@ impl FakeRuntime {
         self.state().images.insert(image.to_owned());
     }
 
+    /// Sets what is known of an image, once it is there.
+    pub fn describe_image(&self, image: &str, info: ImageInfo) {
+        self.state().image_infos.insert(image.to_owned(), info);
+    }
+
     /// Makes pulls of an image be refused.
     pub fn refuse_image(&self, image: &str, reason: FailureReason) {
         self.state().refused_images.insert(image.to_owned(), reason);
@@ -176,12 +191,55 @@ impl FakeRuntime {
         self.state().begin(instance);
     }
 
+    /// Somebody freezes a container, or lets it go on.
+    pub fn freeze(&self, instance: InstanceId, freeze: bool) {
+        self.state().freeze(instance, freeze);
+    }
+
     /// Somebody removes a container by force.
     pub fn remove_outside(&self, instance: InstanceId) {
         let mut state = self.state();
         state.tell(instance, EventKind::Killed { signal: 9 });
         state.end(instance, 137, true);
         state.remove(instance);
+    }
+
+    /// Lets it tell the time by another clock.
+    pub fn set_clock(&self, clock: fn() -> Timestamp) {
+        self.state().clock = Some(clock);
+    }
+
+    /// Breaks all subscriptions to events; nothing else happens.
+    pub fn lose_subscribers(&self) {
+        self.state().subscribers.clear();
+    }
+
+    /// How many are subscribed to its events.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.state().subscribers.len()
+    }
+
+    /// Says that something happened to a container, whether or not it did.
+    pub fn say(&self, instance: InstanceId, kind: EventKind) {
+        self.state().tell(instance, kind);
+    }
+
+    /// Takes it down, and brings it back with other containers: none of those it
+    /// had, and those of these assignments, which run.
+    pub fn come_back_with(&self, others: &[Assignment]) {
+        self.go_down();
+        let mut state = self.state();
+        state.containers.clear();
+        state.past.clear();
+        for other in others {
+            state.images.insert(other.spec.image.clone());
+            // It has the image, and nobody has the name.
+            let _ = state.create(other);
+            state.begin(other.instance_id);
+        }
+        drop(state);
+        self.come_back();
     }
 
     /// A container as it really is.
@@ -308,27 +366,16 @@ impl Runtime for FakeRuntime {
             .boxed()
     }
 
-    fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>> {
-        self.answer(Call::ImagePresent, None, |state| {
-            Ok(state.images.get(image).map(|image| format!("sha256:{image}")))
-        })
-        .boxed()
+    fn image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<ImageInfo>, RuntimeError>> {
+        self.answer(Call::ImagePresent, None, |state| Ok(state.image(image))).boxed()
     }
 
-    fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>> {
-        let (engine, image) = (self.clone(), image.to_owned());
-        let pulled = async move {
-            engine
-                .answer(Call::Pull, None, |state| {
-                    if let Some(reason) = state.refused_images.get(&image) {
-                        return Err(RuntimeError::refused(*reason, "the registry refused"));
-                    }
-                    state.images.insert(image);
-                    Ok(PullProgress { status: "Pull complete".into(), ..PullProgress::default() })
-                })
-                .await
-        };
-        stream::once(pulled).boxed()
+    fn pull(
+        &self,
+        image: &str,
+        login: Option<RegistryLogin>,
+    ) -> BoxStream<'static, Result<PullSign, RuntimeError>> {
+        self.fetch(image, login.as_ref())
     }
 
     fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
@@ -401,15 +448,46 @@ impl Runtime for FakeRuntime {
         container_id: &str,
         query: &LogsQuery,
     ) -> BoxStream<'static, Result<LogChunk, RuntimeError>> {
-        let lines = self.state().logs.get(container_id).cloned().unwrap_or_default();
-        let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail as usize));
-        stream::iter(lines.into_iter().skip(skip).map(Ok)).boxed()
+        let (engine, container_id, query) = (self.clone(), container_id.to_owned(), query.clone());
+        let read = async move {
+            let owner = engine.state().owner(&container_id);
+            let pieces = engine.answer(Call::Logs, owner, |state| {
+                owner.ok_or_else(not_found)?;
+                Ok(state.logs.get(&container_id).cloned().unwrap_or_default())
+            });
+            match pieces.await {
+                // As a real one does it: first the end is cut off, then the time is looked at.
+                Ok(pieces) => {
+                    let skip = query.tail.map_or(0, |tail| pieces.len().saturating_sub(tail as usize));
+                    let wanted = move |piece: &LogChunk| {
+                        query.since.is_none_or(|since| piece.at.is_none_or(|at| at >= since))
+                            && query.until.is_none_or(|until| piece.at.is_some_and(|at| at <= until))
+                    };
+                    stream::iter(pieces.into_iter().skip(skip).filter(wanted).map(Ok)).boxed()
+                }
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            }
+        };
+        stream::once(read).flatten().boxed()
     }
 
     fn usage<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>> {
         let owner = self.state().owner(container_id);
         self.answer(Call::Usage, owner, move |_| owner.map(|_| Usage::default()).ok_or_else(not_found))
             .boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        container_id: &'a str,
+        command: &'a [String],
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>> {
+        self.execute(container_id, command, deadline).boxed()
+    }
+
+    fn exec_is_running<'a>(&'a self, exec_id: &'a str) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+        self.command_runs(exec_id).boxed()
     }
 }
 

@@ -14,12 +14,16 @@
 pub mod docker;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod login;
+pub mod upkeep;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use domain::{Timestamp, assignment::Assignment, id::InstanceId, instance::FailureReason, plan::Container};
 use futures_util::{future::BoxFuture, stream::BoxStream};
+
+pub use login::{LoginProof, RegistryLogin};
 
 /// Label with the fleet's id. A container without ours is none of our business.
 pub const LABEL_FLEET: &str = "automator67.fleet";
@@ -31,6 +35,9 @@ pub const LABEL_INSTANCE: &str = "automator67.instance";
 pub const LABEL_DEPLOYMENT: &str = "automator67.deployment";
 /// Label with the deployment's revision.
 pub const LABEL_REVISION: &str = "automator67.revision";
+
+/// Label of what only served to try something out; its value is the node's id.
+pub const LABEL_TRIAL: &str = "automator67.trial";
 
 /// The name of an instance's container, the same for its whole life.
 #[must_use]
@@ -61,13 +68,23 @@ pub trait Runtime: Send + Sync + 'static {
     /// renamed is still found.
     fn inspect(&self, instance: InstanceId) -> BoxFuture<'_, Result<Option<Container>, RuntimeError>>;
 
-    /// The engine's id of an image that it holds; `None` when it does not hold it.
-    fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>>;
+    /// What the engine knows of an image that it holds, by its name or id; `None`
+    /// when it does not hold it.
+    fn image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<ImageInfo>, RuntimeError>>;
 
-    /// Fetches an image. Yields an item with each sign of life, and ends when the
-    /// image is there. An error is the last item, its kind `Refused` with
-    /// `ImageNotFound`, `ImageDenied` or `ImagePullFailed`.
-    fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>>;
+    /// Fetches an image, with a login for its registry or without. Yields an item
+    /// with each sign of life, and ends when the image is there. An error is the last
+    /// item, its kind `Refused` with `ImageNotFound`, `ImageDenied` or
+    /// `ImagePullFailed`, or with `SpecRefused` where this node takes nothing from
+    /// that registry. Dropping the stream ends the pull at the engine too.
+    ///
+    /// For [`crate::pull::Pulls`], which sees to it that an image is fetched once at
+    /// a time.
+    fn pull(
+        &self,
+        image: &str,
+        login: Option<RegistryLogin>,
+    ) -> BoxStream<'static, Result<PullSign, RuntimeError>>;
 
     /// Makes an instance's container without starting it: restart policy `no`,
     /// the five labels, [`container_name`]. Where the name is taken by a container
@@ -109,6 +126,56 @@ pub trait Runtime: Send + Sync + 'static {
     /// engine may take a second or two): for hosts whose cgroup files the agent
     /// cannot read.
     fn usage<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Usage, RuntimeError>>;
+
+    /// Runs a command in a running container, as the container's own user, without
+    /// a shell, and waits for its end until `deadline` has passed.
+    ///
+    /// No engine can end a command again: one that has not ended by then, or that
+    /// writes without end, goes on, and the answer says so. Whoever calls is to ask
+    /// [`Runtime::exec_is_running`] before the next one, or they pile up.
+    ///
+    /// `NotFound` where there is no such container or it does not run,
+    /// `Refused(SpecRefused)` where this node runs no commands, any other `Refused`
+    /// where the command cannot be started, `Timeout` where the engine did not begin
+    /// it by `deadline`; it may still do so.
+    fn exec<'a>(
+        &'a self,
+        container_id: &'a str,
+        command: &'a [String],
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>>;
+
+    /// Whether a command that [`Runtime::exec`] left behind still runs. One that
+    /// the engine knows nothing of does not.
+    fn exec_is_running<'a>(&'a self, exec_id: &'a str) -> BoxFuture<'a, Result<bool, RuntimeError>>;
+}
+
+/// Most of a command's output that is kept.
+pub const EXEC_OUTPUT_MAX: usize = 4096;
+
+/// A command that was run in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The engine's id of this one run of it.
+    pub exec_id: String,
+    /// How it ended; `None` where it has not.
+    pub exit_code: Option<i32>,
+    /// What it wrote to standard output and standard error, as it came: the first
+    /// [`EXEC_OUTPUT_MAX`] bytes.
+    pub output: Bytes,
+}
+
+/// An image that an engine holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The engine's id of it.
+    pub id: String,
+    /// `sha256:…` as its registry names it; `None` for one that came from none.
+    pub digest: Option<String>,
+    /// `Healthcheck.Test` of its configuration; empty where it has none.
+    pub health_test: Vec<String>,
+    /// `Shell` of its configuration; empty where it has none.
+    pub shell: Vec<String>,
 }
 
 /// What the engine is.
@@ -128,7 +195,9 @@ pub struct EngineInfo {
 
 /// A sign of life of a pull.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PullProgress {
+pub struct PullSign {
+    /// What it is about: a layer, or once the tag.
+    pub id: Option<String>,
     /// What the engine says, for people.
     pub status: String,
     /// Bytes of the layer at hand that are done, where the engine says so.
@@ -173,7 +242,11 @@ pub enum EventKind {
     },
     /// It was removed.
     Destroyed,
-    /// Anything else that may have changed its state (created, paused, renamed…).
+    /// Its process was frozen.
+    Paused,
+    /// Its process goes on.
+    Unpaused,
+    /// Anything else that may have changed its state (created, renamed…).
     Other,
 }
 
@@ -184,13 +257,15 @@ pub struct LogsQuery {
     pub tail: Option<u32>,
     /// Only what was written then or later.
     pub since: Option<Timestamp>,
+    /// Only what was written until then.
+    pub until: Option<Timestamp>,
     /// Goes on with what will be written, until the container ends.
     pub follow: bool,
 }
 
 /// A piece of a container's log, as the engine hands it out: not necessarily a
 /// whole line, nor UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LogChunk {
     /// When it was written; `None` where the engine did not say.
     pub at: Option<Timestamp>,
@@ -198,6 +273,17 @@ pub struct LogChunk {
     pub stderr: bool,
     /// What was written, with its line end where it has one.
     pub bytes: Bytes,
+}
+
+impl fmt::Debug for LogChunk {
+    /// Leaves out what was written: programs do write secrets (I7).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogChunk")
+            .field("at", &self.at)
+            .field("stderr", &self.stderr)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
 }
 
 /// Totals of one running container.
@@ -211,6 +297,16 @@ pub struct Usage {
     pub network_rx_bytes: Option<u64>,
     /// Sent since its start.
     pub network_tx_bytes: Option<u64>,
+    /// Read from block devices since its start.
+    pub block_read_bytes: Option<u64>,
+    /// Written to block devices since its start.
+    pub block_write_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Time in which its CPU limit held it back, since its start.
+    pub throttled_nanos: Option<u64>,
+    /// Processes killed for lack of memory, since its start.
+    pub oom_kills: Option<u64>,
 }
 
 /// What the sampler needs to know of a container that runs. The reconciler

@@ -3,6 +3,11 @@
 /// Bytes received and sent over all interfaces but loopback, from
 /// `/proc/<pid>/net/dev`. `None` where the text is not that.
 pub(super) fn totals(text: &str) -> Option<(u64, u64)> {
+    totals_of(text, |name| name != "lo")
+}
+
+/// The same, over the interfaces that `counts` wants.
+pub(super) fn totals_of(text: &str, mut counts: impl FnMut(&str) -> bool) -> Option<(u64, u64)> {
     let mut lines = text.lines();
     let header = lines.next().zip(lines.next())?;
     if !header.1.contains("bytes") {
@@ -10,13 +15,24 @@ pub(super) fn totals(text: &str) -> Option<(u64, u64)> {
     }
     lines.try_fold((0u64, 0u64), |(rx, tx), line| {
         let (name, counters) = line.split_once(':')?;
-        if name.trim() == "lo" {
+        if !counts(name.trim()) {
             return Some((rx, tx));
         }
         let mut counters = counters.split_ascii_whitespace().map(str::parse::<u64>);
         // Eight columns of what came in, then eight of what went out.
         let (received, sent) = (counters.next()?.ok()?, counters.nth(7)?.ok()?);
         Some((rx.wrapping_add(received), tx.wrapping_add(sent)))
+    })
+}
+
+/// The interfaces that a default route goes over, from `/proc/<pid>/net/route`.
+pub(super) fn default_routes(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().skip(1).filter_map(|line| {
+        let mut columns = line.split_ascii_whitespace();
+        let (name, destination) = (columns.next()?, columns.next()?);
+        // Gateway, flags, counters and metric lie in between.
+        let mask = columns.nth(5)?;
+        (destination == "00000000" && mask == "00000000").then_some(name)
     })
 }
 
@@ -46,6 +62,15 @@ Inter-|   Receive                                                |  Transmit
     }
 
     #[test]
+    fn the_way_out_is_where_the_default_route_goes() {
+        let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+            eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+            docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
+            tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0\n";
+        assert_eq!(default_routes(text).collect::<Vec<_>>(), ["eth0"]);
+    }
+
+    #[test]
     fn other_text_gives_nothing() {
         assert_eq!(totals(""), None);
         assert_eq!(totals("a\nb\nc"), None);
@@ -55,7 +80,7 @@ Inter-|   Receive                                                |  Transmit
     proptest! {
         #[test]
         fn no_text_panics(text in "(.|\n){0,200}") {
-            let _ = totals(&text);
+            let _ = (totals(&text), default_routes(&text).count());
             let _ = totals(&format!("{HEADER}{text}"));
         }
     }

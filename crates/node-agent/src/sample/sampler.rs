@@ -7,8 +7,7 @@ use std::{
 };
 
 use chrono::Utc;
-use daemon::Supervisor;
-use domain::{Timestamp, id::InstanceId, sample::InstanceSample};
+use domain::{Timestamp, dossier::MemoryPoint, id::InstanceId, sample::InstanceSample};
 use futures_util::{StreamExt as _, stream};
 use tokio::{
     sync::watch,
@@ -17,14 +16,21 @@ use tokio::{
 };
 
 use super::{
-    SampleBuffer,
+    Recent, SampleBuffer,
     reader::{Reader, Reading},
 };
-use crate::runtime::{RunningContainer, Runtime};
+use crate::{
+    runtime::{RunningContainer, Runtime},
+    storage::Sizes,
+};
 
 /// After an instance began to run it is read at once and again after this time,
 /// so that its CPU shows before the first period is over.
 const SECOND_READING: Duration = Duration::from_secs(2);
+/// Where the period is longer, the use of memory alone is read this often, for
+/// [`Recent`] and nobody else: thirty points in five minutes show how a process came
+/// to die, and cost a fraction of a whole reading each.
+const MEMORY_PERIOD: Duration = Duration::from_secs(10);
 /// How long an engine may take for one container's figures.
 const ENGINE_LIMIT: Duration = Duration::from_secs(5);
 /// How many containers the engine is asked about at once.
@@ -32,27 +38,6 @@ const ENGINE_PARALLEL: usize = 4;
 
 /// The instances that run, as the reconciler publishes them.
 pub type Running = Arc<BTreeMap<InstanceId, RunningContainer>>;
-
-/// Starts to measure all that is in `running`, each `period`, and what has just
-/// been started at once. Asks `runtime` only where the kernel's files cannot be seen.
-pub fn start(
-    supervisor: &Supervisor,
-    running: watch::Receiver<Running>,
-    runtime: Arc<dyn Runtime>,
-    period: watch::Receiver<Duration>,
-) -> SampleBuffer {
-    let buffer = SampleBuffer::new();
-    let sampler = Sampler::new(Reader::default(), runtime, buffer.clone());
-    let stop = supervisor.stop_token();
-    supervisor.spawn("sampler", async move {
-        // Cancel-safe: a reading that is cut short is no reading.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = sampler.run(running, period) => {}
-        }
-    });
-    buffer
-}
 
 /// The CPU time of a run at a moment.
 #[derive(Clone, Copy)]
@@ -62,10 +47,19 @@ struct Before {
     cpu_nanos: Option<u64>,
 }
 
-struct Sampler {
-    reader: Reader,
-    runtime: Arc<dyn Runtime>,
-    buffer: SampleBuffer,
+pub(super) struct Sampler {
+    pub(super) reader: Reader,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) buffer: SampleBuffer,
+    pub(super) recent: Recent,
+    /// Sizes of writable layers, where they are measured.
+    pub(super) storage: watch::Receiver<Sizes>,
+    pub(super) past: Past,
+}
+
+/// What earlier readings said.
+#[derive(Default)]
+pub(super) struct Past {
     /// The runs that have been seen, whether or not they could be read.
     known: BTreeMap<InstanceId, Timestamp>,
     before: BTreeMap<InstanceId, Before>,
@@ -73,38 +67,7 @@ struct Sampler {
     soon: BTreeMap<InstanceId, Instant>,
 }
 
-impl Sampler {
-    fn new(reader: Reader, runtime: Arc<dyn Runtime>, buffer: SampleBuffer) -> Self {
-        let (known, before, soon) = Default::default();
-        Self { reader, runtime, buffer, known, before, soon }
-    }
-
-    /// Measures until whoever publishes what runs has gone.
-    async fn run(mut self, mut running: watch::Receiver<Running>, mut period: watch::Receiver<Duration>) {
-        let mut last_round = Instant::now();
-        loop {
-            let now = Instant::now();
-            let containers = Arc::clone(&running.borrow_and_update());
-            let next_round = last_round + *period.borrow_and_update();
-            let whole_round = now >= next_round;
-            if whole_round {
-                last_round = now;
-            }
-            let due = self.due(&containers, whole_round, now);
-            self.measure(due).await;
-
-            let next_round = last_round + *period.borrow();
-            let next = self.soon.values().copied().min().map_or(next_round, |soon| soon.min(next_round));
-            // Cancel-safe: all three only wait.
-            tokio::select! {
-                changed = running.changed() => if changed.is_err() { return },
-                // Without a sender the period stays as it is.
-                Ok(()) = period.changed() => {}
-                () = sleep_until(next) => {}
-            }
-        }
-    }
-
+impl Past {
     /// Says which instances are to be read now, and notes when which come again.
     fn due(
         &mut self,
@@ -131,21 +94,91 @@ impl Sampler {
             .map(|(id, container)| (*id, container.clone()))
             .collect()
     }
+}
+
+impl Sampler {
+    /// Measures until whoever publishes what runs has gone.
+    pub(super) async fn run(
+        mut self,
+        mut running: watch::Receiver<Running>,
+        mut period: watch::Receiver<Duration>,
+    ) {
+        let (mut last_round, mut last_memory) = (Instant::now(), Instant::now());
+        loop {
+            let now = Instant::now();
+            let containers = Arc::clone(&running.borrow_and_update());
+            let each = *period.borrow_and_update();
+            let whole_round = now >= last_round + each;
+            if whole_round {
+                (last_round, last_memory) = (now, now);
+                self.forget(&containers);
+            }
+            let due = self.past.due(&containers, whole_round, now);
+            self.measure(due).await;
+            let memory_too = each > MEMORY_PERIOD;
+            if memory_too && now >= last_memory + MEMORY_PERIOD {
+                last_memory = now;
+                self.measure_memory(&containers).await;
+            }
+
+            let next_round = last_round + *period.borrow();
+            let mut next = self.past.soon.values().copied().min().map_or(next_round, |s| s.min(next_round));
+            if memory_too {
+                next = next.min(last_memory + MEMORY_PERIOD);
+            }
+            // Cancel-safe: all three only wait.
+            tokio::select! {
+                changed = running.changed() => if changed.is_err() { return },
+                // Without a sender the period stays as it is.
+                Ok(()) = period.changed() => {}
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Forgets what is known of containers that run no more.
+    fn forget(&mut self, running: &BTreeMap<InstanceId, RunningContainer>) {
+        let ids: BTreeSet<&str> = running.values().map(|container| container.container_id.as_str()).collect();
+        self.reader.retain(|id| ids.contains(id));
+        self.recent.prune(Utc::now(), |id| running.contains_key(&id));
+    }
+
+    /// Reads the use of memory of all, where that can be read from files.
+    async fn measure_memory(&mut self, running: &Running) {
+        if running.is_empty() {
+            return;
+        }
+        let (mut reader, containers) = (std::mem::take(&mut self.reader), Arc::clone(running));
+        let read = move || {
+            let point = |(id, container): (&InstanceId, &RunningContainer)| {
+                let bytes = reader.read_memory(container)?;
+                Some((*id, MemoryPoint { at: Utc::now(), bytes }))
+            };
+            let points: Vec<_> = containers.iter().filter_map(point).collect();
+            (reader, points)
+        };
+        // Fails only where the runtime is going down.
+        let Ok((reader, points)) = spawn_blocking(read).await else { return };
+        self.reader = reader;
+        self.recent.push_points(points);
+    }
 
     async fn measure(&mut self, due: Vec<(InstanceId, RunningContainer)>) {
         if due.is_empty() {
             return;
         }
-        let reader = self.reader.clone();
+        let mut reader = std::mem::take(&mut self.reader);
         let read = move || {
             let stamped = |(id, container): (InstanceId, RunningContainer)| {
                 let reading = reader.read(&container);
                 (id, container, reading, Utc::now(), Instant::now())
             };
-            due.into_iter().map(stamped).collect::<Vec<_>>()
+            let read = due.into_iter().map(stamped).collect::<Vec<_>>();
+            (reader, read)
         };
         // Fails only where the runtime is going down.
-        let Ok(read) = spawn_blocking(read).await else { return };
+        let Ok((reader, read)) = spawn_blocking(read).await else { return };
+        self.reader = reader;
         let mut samples = Vec::with_capacity(read.len());
         let mut unread = Vec::new();
         for (id, container, reading, at, instant) in read {
@@ -154,7 +187,7 @@ impl Sampler {
                 None => unread.push((id, container)),
             }
         }
-        self.buffer.push(samples);
+        self.keep(samples);
         self.ask_engine(unread).await;
     }
 
@@ -174,6 +207,11 @@ impl Sampler {
             self.sample(id, &container, Reading { usage, memory_limit_bytes }, at, instant)
         });
         let samples = samples.collect();
+        self.keep(samples);
+    }
+
+    fn keep(&self, samples: Vec<InstanceSample>) {
+        self.recent.push(&samples);
         self.buffer.push(samples);
     }
 
@@ -187,8 +225,8 @@ impl Sampler {
     ) -> InstanceSample {
         let Reading { usage, memory_limit_bytes } = reading;
         let now = Before { started_at: container.started_at, at: instant, cpu_nanos: usage.cpu_nanos };
-        let cpu_percent = self.before.get(&instance_id).and_then(|before| cpu_percent(before, &now));
-        self.before.insert(instance_id, now);
+        let past = self.past.before.insert(instance_id, now);
+        let cpu_percent = past.and_then(|before| cpu_percent(&before, &now));
         InstanceSample {
             instance_id,
             at,
@@ -197,6 +235,12 @@ impl Sampler {
             memory_limit_bytes,
             network_rx_bytes: usage.network_rx_bytes,
             network_tx_bytes: usage.network_tx_bytes,
+            block_read_bytes: usage.block_read_bytes,
+            block_write_bytes: usage.block_write_bytes,
+            pids: usage.pids,
+            throttled_nanos: usage.throttled_nanos,
+            oom_kills: usage.oom_kills,
+            storage_bytes: self.storage.borrow().get(&instance_id).copied(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -14,18 +15,31 @@ use domain::{
     instance::Desired,
     plan::Container,
 };
-use node_agent::runtime::{Runtime as _, docker::DockerRuntime};
+use node_agent::runtime::{
+    Runtime as _,
+    docker::{DockerRuntime, HouseRules},
+};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, UnixStream},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 use uuid::Uuid;
 
+use crate::podman;
+
 /// The image that all scenarios use.
 pub const IMAGE: &str = "a67-test/busybox:1";
 /// Where the registry listens, inside the engine's network namespace.
 pub const REGISTRY: &str = "127.0.0.1:5000";
+/// The same for who has a login, which is [`LOGIN`].
+pub const CLOSED_REGISTRY: &str = "127.0.0.1:5001";
+/// Name and password. In base64 it has both letters that are spelt in two ways.
+pub const LOGIN: (&str, &str) = ("u", "a???>>>~~~b");
+/// Its line in the registry's file, by crypt(3).
+const LOGIN_LINE: &str = "u:$2y$05$abcdefghijklmnopqrstuuodgD49B7ru/wprLP3pGbWMzTxlikIlm";
 /// The longest that anything is waited for.
 const DEADLINE: Duration = Duration::from_secs(45);
 
@@ -42,19 +56,30 @@ pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> 
     timeout(DEADLINE, search).await.unwrap_or_else(|_| panic!("{what} did not come within {DEADLINE:?}"))
 }
 
-/// A running `dockerd`; ends with this value.
+/// Which engine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Docker,
+    Podman,
+}
+
+/// A running engine; ends with this value.
 pub struct Engine {
+    kind: Kind,
     dir: TempDir,
     process: Option<Child>,
-    registry: Option<Child>,
+    registries: Vec<Child>,
 }
 
 impl Engine {
-    pub async fn start() -> Self {
+    pub async fn start(kind: Kind) -> Self {
         assert!(rustix::process::geteuid().is_root(), "an engine of our own needs root");
         let dir = tempfile::Builder::new().prefix("a67-engine-").tempdir().unwrap();
         fs::write(dir.path().join("daemon.json"), "{}").unwrap();
-        let mut engine = Self { dir, process: None, registry: None };
+        if kind == Kind::Podman {
+            podman::configure(dir.path());
+        }
+        let mut engine = Self { kind, dir, process: None, registries: Vec::new() };
         engine.launch().await;
         engine.import_image().await;
         engine.serve_images().await;
@@ -69,29 +94,21 @@ impl Engine {
     pub async fn launch(&mut self) {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        // `exec` keeps the process number, so it is the engine's own that is ended.
-        let script = "ip link set lo up && exec dockerd \"$@\"";
-        let child = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", script, "dockerd"])
-            .args([
-                "--config-file",
-                &at("daemon.json"),
-                "--data-root",
-                &at("data"),
-                "--exec-root",
-                &at("exec"),
-            ])
-            .args(["--pidfile", &at("pid"), "--host", &format!("unix://{}", at("docker.sock"))])
+        let mut command = match self.kind {
+            Kind::Docker => dockerd(&at),
+            Kind::Podman => podman::service(self.dir.path()),
+        };
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .expect("start dockerd");
+            .expect("start the engine");
         self.process = Some(child);
         let socket = self.socket();
         let up = async || docker_at(&socket, &["version"]).await.status.success().then_some(());
         if timeout(DEADLINE, until("the engine", up)).await.is_err() {
-            panic!("dockerd: {}", fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
+            panic!("the engine: {}", fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
         }
     }
 
@@ -110,23 +127,55 @@ impl Engine {
         for name in ["sh", "sleep", "head", "tail", "tr", "mkdir", "httpd", "hostname"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
         }
-        let (root, socket) = (root.display().to_string(), self.socket().display().to_string());
-        let script = format!("tar -C {root} -c . | docker -H unix://{socket} import - {IMAGE}");
-        let imported = spawn_blocking(move || Command::new("sh").args(["-c", &script]).output().unwrap());
-        let imported = imported.await.unwrap();
+        self.import_as(IMAGE, &[]).await;
+    }
+
+    async fn import_as(&self, image: &str, more: &[&str]) {
+        let (root, socket) = (self.dir.path().join("root"), self.socket());
+        let script = "tar -C \"$1\" -c . | { shift; docker \"$@\"; }";
+        let host = format!("unix://{}", socket.display());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(root)
+            .args(["-H", &host, "import"])
+            .args(more)
+            .args(["-", image]);
+        let imported = spawn_blocking(move || command.output().unwrap()).await.unwrap();
         assert!(imported.status.success(), "{imported:?}");
     }
 
-    /// A registry beside the engine, with one image.
+    /// A registry beside the engine, with one image, and another door to it.
     async fn serve_images(&mut self) {
+        let passwords = self.dir.path().join("passwords");
+        fs::write(&passwords, format!("{LOGIN_LINE}\n")).unwrap();
+        let auth = format!("auth:\n  htpasswd:\n    realm: a67\n    path: {}\n", passwords.display());
+        for (address, auth) in [(REGISTRY, String::new()), (CLOSED_REGISTRY, auth)] {
+            let registry = self.serve_at(address, &auth);
+            self.registries.push(registry);
+        }
+        let socket = self.socket();
+        for name in ["app:1", "kept:1", "old:1"] {
+            let image = format!("{REGISTRY}/{name}");
+            // With something of its own, so that it is no other name of the same image.
+            self.import_as(&image, &["--change", &format!("LABEL name={name}")]).await;
+            until("the registry", async || {
+                docker_at(&socket, &["push", &image]).await.status.success().then_some(())
+            })
+            .await;
+            assert!(docker_at(&socket, &["rmi", &image]).await.status.success());
+        }
+    }
+
+    fn serve_at(&self, address: &str, auth: &str) -> Child {
         let store = self.dir.path().join("registry");
         let config = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {REGISTRY}\n",
+            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{auth}",
             store.display()
         );
-        let path = self.dir.path().join("registry.yml");
+        let path = self.dir.path().join(format!("registry-{address}.yml"));
         fs::write(&path, config).unwrap();
-        let registry = Command::new("nsenter")
+        Command::new("nsenter")
             .arg(format!("--net=/proc/{}/ns/net", self.process_id()))
             .args(["docker-registry", "serve"])
             .arg(path)
@@ -134,15 +183,7 @@ impl Engine {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("start docker-registry");
-        self.registry = Some(registry);
-        let (socket, image) = (self.socket(), format!("{REGISTRY}/app:1"));
-        assert!(docker_at(&socket, &["tag", IMAGE, &image]).await.status.success());
-        until("the registry", async || {
-            docker_at(&socket, &["push", &image]).await.status.success().then_some(())
-        })
-        .await;
-        assert!(docker_at(&socket, &["rmi", &image]).await.status.success());
+            .expect("start docker-registry")
     }
 
     fn process_id(&self) -> u32 {
@@ -152,8 +193,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for process in [self.registry.take(), self.process.take()] {
-            let Some(mut process) = process else { continue };
+        for mut process in self.registries.drain(..).chain(self.process.take()) {
             terminate(&mut process);
             wait_or_kill(&mut process, Duration::from_secs(30));
         }
@@ -162,6 +202,23 @@ impl Drop for Engine {
             assert!(left.is_empty(), "processes were left behind: {left:?}");
         }
     }
+}
+
+fn dockerd(at: &impl Fn(&str) -> String) -> Command {
+    // `exec` keeps the process number, so it is the engine's own that is ended.
+    let script = "ip link set lo up && exec dockerd \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "sh", "-c", script, "dockerd"]);
+    command.args([
+        "--config-file",
+        &at("daemon.json"),
+        "--data-root",
+        &at("data"),
+        "--exec-root",
+        &at("exec"),
+    ]);
+    command.args(["--pidfile", &at("pid"), "--host", &format!("unix://{}", at("docker.sock"))]);
+    command
 }
 
 fn terminate(process: &mut Child) {
@@ -206,6 +263,7 @@ async fn docker_at(socket: &Path, arguments: &[&str]) -> Output {
 pub struct World {
     pub runtime: DockerRuntime,
     pub fleet: FleetId,
+    pub node: NodeId,
     socket: PathBuf,
     namespace: String,
 }
@@ -214,14 +272,45 @@ impl World {
     pub fn new(engine: &Engine) -> Self {
         let fleet = FleetId::from_uuid(Uuid::now_v7());
         let socket = engine.socket();
-        let runtime = runtime_at(&socket, fleet);
+        let node = NodeId::from_uuid(Uuid::now_v7());
+        let runtime = runtime_at(&socket, fleet, node, HouseRules::default());
         let namespace = format!("/proc/{}/ns/net", engine.process_id());
-        Self { runtime, fleet, socket, namespace }
+        Self { runtime, fleet, node, socket, namespace }
+    }
+
+    /// The engine's network namespace.
+    pub fn network(&self) -> &str {
+        &self.namespace
     }
 
     /// The same engine, seen by another node.
     pub fn neighbour(&self) -> DockerRuntime {
-        runtime_at(&self.socket, self.fleet)
+        runtime_at(&self.socket, self.fleet, NodeId::from_uuid(Uuid::now_v7()), HouseRules::default())
+    }
+
+    /// Another node on the same engine, set to other rules.
+    pub fn with_rules(&self, house: HouseRules) -> DockerRuntime {
+        runtime_at(&self.socket, self.fleet, NodeId::from_uuid(Uuid::now_v7()), house)
+    }
+
+    /// Somebody on the engine's host who listens on a port.
+    pub async fn occupy(&self, port: u16) -> Child {
+        let namespace = format!("--net={}", self.namespace);
+        let child = Command::new("nsenter")
+            .args([&namespace, "busybox", "nc", "-l", "-p", &port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let table = format!("/proc/{}/net/tcp6", child.id());
+        let port = format!(":{port:04X}");
+        let listens = |line: &str| line.contains(&port) && line.contains(" 0A ");
+        until("a listener", async || {
+            fs::read_to_string(&table).unwrap_or_default().lines().any(listens).then_some(())
+        })
+        .await;
+        child
     }
 
     /// Runs the `docker` command as somebody who is not the agent, and answers what
@@ -230,6 +319,43 @@ impl World {
         let output = docker_at(&self.socket, arguments).await;
         assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Freezes a container. The kernel does not always manage to at the first try
+    /// while the host is busy, and the engine does not try again.
+    pub async fn freeze(&self, container: &str) {
+        until("the container frozen", async || {
+            docker_at(&self.socket, &["pause", container]).await.status.success().then_some(())
+        })
+        .await;
+    }
+
+    /// What the engine says of a container's use: the figures that `docker stats` is
+    /// computed from. Asked for directly, so that nothing of the agent's is in between.
+    pub async fn stats(&self, container: &str) -> serde_json::Value {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        // Without a stay: an answer of HTTP 1.0 ends with the connection.
+        let request = format!("GET /containers/{container}/stats?stream=false HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(" 200 "), "{answer}");
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// Listens inside the engine's network namespace, at a port of the kernel's choice.
+    pub async fn listen(&self) -> TcpListener {
+        let namespace = fs::File::open(&self.namespace).unwrap();
+        // On a thread of its own, which ends: a thread does not come back from there.
+        let bind = move || {
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+        };
+        let listener = spawn_blocking(move || std::thread::spawn(bind).join().unwrap()).await.unwrap();
+        listener.set_nonblocking(true).unwrap();
+        TcpListener::from_std(listener).unwrap()
     }
 
     /// What a port of the engine's host answers over HTTP.
@@ -262,9 +388,8 @@ impl World {
     }
 }
 
-fn runtime_at(socket: &Path, fleet: FleetId) -> DockerRuntime {
-    let node = NodeId::from_uuid(Uuid::now_v7());
-    DockerRuntime::new(&format!("unix://{}", socket.display()), fleet, node).unwrap()
+fn runtime_at(socket: &Path, fleet: FleetId, node: NodeId, house: HouseRules) -> DockerRuntime {
+    DockerRuntime::with_rules(&format!("unix://{}", socket.display()), fleet, node, house).unwrap()
 }
 
 /// A new instance that runs a shell script.

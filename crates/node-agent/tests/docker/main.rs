@@ -12,7 +12,23 @@
 //! `unshare`, `nsenter` and `bash`.
 
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod engine;
+#[cfg(test)]
+mod fields;
+#[cfg(test)]
+mod figures;
+#[cfg(test)]
+mod keeping;
+#[cfg(test)]
+mod podman;
+#[cfg(test)]
+mod probes;
+#[cfg(test)]
+mod pulls;
+#[cfg(test)]
+mod registry;
 #[cfg(test)]
 mod scenarios;
 
@@ -27,8 +43,9 @@ mod run {
     use tokio::time::timeout;
 
     use crate::{
-        engine::{Engine, World},
-        scenarios,
+        deaths,
+        engine::{Engine, Kind, World},
+        fields, figures, keeping, probes, pulls, scenarios,
     };
 
     type Scenario = LocalBoxFuture<'static, ()>;
@@ -36,18 +53,18 @@ mod run {
     /// No scenario takes longer.
     const LIMIT: Duration = Duration::from_secs(90);
 
+    macro_rules! list {
+        ($world:ident, $room:ident: $($name:ident),* $(,)?) => {
+            vec![$((stringify!($name), Box::pin($room::$name(Arc::clone($world))) as Scenario)),*]
+        };
+    }
+
     fn all(world: &Arc<World>) -> Vec<(&'static str, Scenario)> {
-        macro_rules! list {
-            ($($name:ident),* $(,)?) => {
-                vec![$((stringify!($name), Box::pin(scenarios::$name(Arc::clone(world))) as Scenario)),*]
-            };
-        }
-        list![
+        let mut all = list![world, scenarios:
             a_container_is_made_started_stopped_and_removed,
             a_process_that_ends_by_itself_leaves_its_code,
             a_command_that_does_not_exist_is_a_failed_start_that_says_so,
             an_image_that_is_not_there_is_said_to_be_missing,
-            an_image_is_pulled_and_what_the_registry_does_not_have_is_told_apart,
             environment_host_name_and_limits_arrive,
             published_ports_answer_and_a_taken_one_is_a_failed_start,
             an_outside_kill_is_seen_at_once_and_found_again_in_the_past,
@@ -57,14 +74,42 @@ mod run {
             a_log_is_read_from_its_end_followed_and_split,
             a_log_that_is_no_longer_wanted_is_let_go,
             use_is_measured_at_once_and_from_then_on,
-        ]
+        ];
+        all.extend(list![world, pulls:
+            an_image_has_the_digest_by_which_it_was_pulled_and_an_imported_one_has_none,
+            what_a_registry_does_not_have_is_told_apart_from_what_it_does_not_answer,
+            what_can_pass_is_asked_for_again_and_what_cannot_is_not,
+            a_registry_that_wants_a_login_gets_the_nodes_own,
+            a_slow_layer_shows_its_bytes_and_goes_on_for_who_stays,
+            a_pull_that_nobody_wants_any_more_is_ended_by_the_engine,
+        ]);
+        all.extend(list![world, probes:
+            a_server_that_begins_to_fail_is_restarted_and_works_again,
+            an_images_own_check_is_carried_out_by_the_agent_and_not_by_the_engine,
+        ]);
+        all.extend(list![world, deaths:
+            a_dossier_has_the_lines_of_the_run_that_ended_though_the_next_began_at_once,
+        ]);
+        all.extend(list![world, figures:
+            figures_agree_with_the_engines_under_load,
+            what_a_container_is_held_back_from_is_counted,
+        ]);
+        all.extend(list![world, fields:
+            every_field_of_a_spec_is_in_force,
+            networks_are_made_joined_and_found_by_alias,
+            the_hosts_network_is_the_nodes_to_allow_and_none_has_nothing_but_itself,
+            a_port_of_the_nodes_range_is_chosen_past_those_in_use,
+        ]);
+        all.extend(list![world, keeping:
+            what_becomes_of_a_storage_limit_is_found_out_by_trying_and_a_layer_is_measured,
+            what_lies_about_is_seen_with_who_uses_it_and_what_is_used_stays,
+            what_was_pulled_goes_when_nobody_needs_it_and_what_was_there_stays,
+        ]);
+        all
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_real_engine_does_what_the_runtime_promises() {
-        let engine = Engine::start().await;
-        let world = Arc::new(World::new(&engine));
-        let running = all(&world).into_iter().map(|(name, scenario)| async move {
+    async fn run(scenarios: Vec<(&'static str, Scenario)>) -> Vec<String> {
+        let running = scenarios.into_iter().map(|(name, scenario)| async move {
             // A panic is this scenario's alone.
             match AssertUnwindSafe(timeout(LIMIT, scenario)).catch_unwind().await {
                 Ok(Ok(())) => None,
@@ -72,9 +117,16 @@ mod run {
                 Err(_) => Some(format!("{name}: panicked, see above")),
             }
         });
-        let failures: Vec<String> = join_all(running).await.into_iter().flatten().collect();
+        join_all(running).await.into_iter().flatten().collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_real_engine_does_what_the_runtime_promises() {
+        let engine = Engine::start(Kind::Docker).await;
+        let world = Arc::new(World::new(&engine));
+        let failures = run(all(&world)).await;
         assert!(failures.is_empty(), "{failures:#?}");
         assert_eq!(world.containers_left().await, [""; 0], "containers were left behind");
-        scenarios::an_engine_that_goes_away_is_out_of_reach_and_found_again(&world, engine).await;
+        crate::scenarios::an_engine_that_goes_away_is_out_of_reach_and_found_again(&world, engine).await;
     }
 }

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::Utc;
-use daemon::Supervisor;
 use domain::{
     assignment::Assignment,
     deployment::{PortSpec, Transport},
@@ -18,11 +17,11 @@ use node_agent::{
         EngineEvent, EventKind, LogsQuery, RunningContainer, Runtime, RuntimeError, RuntimeErrorKind,
         container_name,
     },
-    sample,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
-use crate::engine::{Engine, IMAGE, REGISTRY, World, shell, until};
+use crate::engine::{Engine, IMAGE, World, shell, until};
+use crate::figures::{Measuring, instances};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -30,7 +29,7 @@ async fn remove(world: &World, container: &Container) {
     world.runtime.remove(&container.container_id).await.unwrap();
 }
 
-fn refused(error: &RuntimeError) -> FailureReason {
+pub fn refused(error: &RuntimeError) -> FailureReason {
     match error.kind {
         RuntimeErrorKind::Refused(reason) => reason,
         other => panic!("not refused but {other:?}: {error}"),
@@ -54,7 +53,7 @@ pub async fn a_container_is_made_started_stopped_and_removed(world: Arc<World>) 
     let started = runtime.start(&made.container_id).await.unwrap();
     assert_eq!((started.status, started.exit_code), (ContainerStatus::Running, None));
     assert!(started.pid.is_some() && started.started_at.unwrap() >= before - chrono::TimeDelta::seconds(1));
-    assert_eq!(started.image_id, runtime.image_present(IMAGE).await.unwrap());
+    assert_eq!(started.image_id, runtime.image(IMAGE).await.unwrap().map(|image| image.id));
     let again = runtime.start(&made.container_id).await.unwrap();
     assert_eq!(again.started_at, started.started_at);
     let listed = runtime.list().await.unwrap();
@@ -99,34 +98,12 @@ pub async fn a_command_that_does_not_exist_is_a_failed_start_that_says_so(world:
 pub async fn an_image_that_is_not_there_is_said_to_be_missing(world: Arc<World>) {
     let mut assignment = shell("");
     assignment.spec.image = "a67-test/nothing:1".into();
-    assert_eq!(world.runtime.image_present(&assignment.spec.image).await.unwrap(), None);
+    assert_eq!(world.runtime.image(&assignment.spec.image).await.unwrap(), None);
     let error = world.runtime.create(&assignment).await.unwrap_err();
     assert_eq!(refused(&error), FailureReason::ImageNotFound);
     assignment.spec.image = "not an image".into();
-    assert_eq!(world.runtime.image_present(&assignment.spec.image).await.unwrap(), None);
+    assert_eq!(world.runtime.image(&assignment.spec.image).await.unwrap(), None);
     assert_eq!(refused(&world.runtime.create(&assignment).await.unwrap_err()), FailureReason::SpecRefused);
-}
-
-pub async fn an_image_is_pulled_and_what_the_registry_does_not_have_is_told_apart(world: Arc<World>) {
-    let runtime = &world.runtime;
-    let image = format!("{REGISTRY}/app:1");
-    assert_eq!(runtime.image_present(&image).await.unwrap(), None);
-    // Two at once: one waits for the other, and both come to a good end.
-    let (one, two) = tokio::join!(
-        runtime.pull(&image).try_collect::<Vec<_>>(),
-        runtime.pull(&image).try_collect::<Vec<_>>()
-    );
-    assert!(!one.unwrap().is_empty() && !two.unwrap().is_empty());
-    assert!(runtime.image_present(&image).await.unwrap().is_some());
-    world.docker(&["rmi", &image]).await;
-
-    let failure = async |image: String| runtime.pull(&image).try_collect::<Vec<_>>().await.unwrap_err();
-    let error = failure(format!("{REGISTRY}/app:none")).await;
-    assert_eq!(refused(&error), FailureReason::ImageNotFound, "{error}");
-    let error = failure(format!("{REGISTRY}/nothing:1")).await;
-    assert_eq!(refused(&error), FailureReason::ImageNotFound, "{error}");
-    let error = failure("127.0.0.1:1/app:1".into()).await;
-    assert_eq!(refused(&error), FailureReason::ImagePullFailed, "{error}");
 }
 
 pub async fn environment_host_name_and_limits_arrive(world: Arc<World>) {
@@ -268,13 +245,13 @@ pub async fn a_process_that_takes_too_much_memory_is_known_to_have_been_killed_f
     panic!("the engine never says why the process was killed");
 }
 
-async fn read_log(world: &World, container: &Container, query: LogsQuery) -> Vec<LogLine> {
+pub async fn read_log(world: &World, container: &Container, query: LogsQuery) -> Vec<LogLine> {
     let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
     let request = LogsRequest { container_id: container.container_id.clone(), query };
     logs::open(&runtime, &request).try_collect().await.unwrap()
 }
 
-fn texts(lines: &[LogLine]) -> Vec<&str> {
+pub fn texts(lines: &[LogLine]) -> Vec<&str> {
     lines.iter().map(|line| std::str::from_utf8(&line.text).unwrap()).collect()
 }
 
@@ -340,14 +317,11 @@ pub async fn use_is_measured_at_once_and_from_then_on(world: Arc<World>) {
         started_at: container.started_at.unwrap(),
         memory_limit_bytes: None,
     };
-    let supervisor = Supervisor::new(tokio::runtime::Handle::current());
-    let (publish, published) = watch::channel(Arc::new(BTreeMap::new()));
-    let (_period, period) = watch::channel(Duration::from_secs(3600));
-    let runtime = Arc::new(world.runtime.clone());
-    let buffer = sample::start(&supervisor, published, runtime, period);
+    let measuring = Measuring::start(&world, Duration::from_secs(3600));
+    let (publish, buffer) = (&measuring.running, &measuring.buffer);
     publish.send_replace(Arc::new(BTreeMap::from([(assignment.instance_id, running)])));
     let samples =
-        until("two readings", async || Some(buffer.peek(9)).filter(|samples| samples.len() == 2)).await;
+        until("two readings", async || Some(instances(buffer.peek(9))).filter(|s| s.len() == 2)).await;
     assert_eq!((samples[0].cpu_percent, samples[0].instance_id), (None, assignment.instance_id));
     let second = &samples[1];
     assert!((second.at - samples[0].at).num_milliseconds() >= 1900);
@@ -358,7 +332,7 @@ pub async fn use_is_measured_at_once_and_from_then_on(world: Arc<World>) {
     // The engine's own figures are of the same size.
     let usage = world.runtime.usage(&container.container_id).await.unwrap();
     assert!(usage.cpu_nanos.unwrap() > 1_000_000 && usage.memory_bytes.unwrap() < 64 << 20, "{usage:?}");
-    assert!(supervisor.shut_down(Duration::from_secs(5)).await);
+    measuring.end().await;
     remove(&world, &container).await;
 }
 
@@ -373,7 +347,7 @@ pub async fn an_engine_that_goes_away_is_out_of_reach_and_found_again(world: &Wo
         world.runtime.ping().await.unwrap_err(),
         world.runtime.list().await.unwrap_err(),
         world.runtime.events(None).next().await.unwrap().unwrap_err(),
-        world.runtime.pull(IMAGE).next().await.unwrap().unwrap_err(),
+        world.runtime.pull(IMAGE, None).next().await.unwrap().unwrap_err(),
     ] {
         assert_eq!(error.kind, RuntimeErrorKind::Unreachable, "{error}");
     }

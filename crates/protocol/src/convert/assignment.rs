@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use domain::{
     assignment::{Assignment, AssignmentDelta, AssignmentSet},
-    deployment::{Env, InstanceSpec, Limits, PortSpec, PullPolicy, RestartPolicy, Transport},
     id::InstanceId,
     instance::Desired,
 };
 
-use super::{ConvertError, Problem, each, id, inner, port, required, unknown};
+use super::{ConvertError, Problem, each, id, inner, unknown};
 use crate::proto;
 
 impl TryFrom<proto::CompleteAssignments> for AssignmentSet {
@@ -101,119 +100,4 @@ impl From<&Assignment> for proto::Assignment {
             restart_generation: assignment.restart_generation,
         }
     }
-}
-
-impl TryFrom<proto::InstanceSpec> for InstanceSpec {
-    type Error = ConvertError;
-
-    fn try_from(m: proto::InstanceSpec) -> Result<Self, ConvertError> {
-        let limits = required("limits", m.limits)?;
-        Ok(Self {
-            image: m.image,
-            entrypoint: m.entrypoint,
-            command: m.command,
-            env: Env(m.env),
-            ports: each("ports", m.ports)?,
-            limits: Limits {
-                cpu_millis: limits.cpu_millis,
-                memory_bytes: limits.memory_bytes,
-                pids: limits.pids,
-            },
-            restart: inner("restart", m.restart)?,
-            pull: match proto::PullPolicy::try_from(m.pull) {
-                Ok(proto::PullPolicy::Always) => PullPolicy::Always,
-                Ok(proto::PullPolicy::Missing) => PullPolicy::Missing,
-                Ok(proto::PullPolicy::Never) => PullPolicy::Never,
-                Ok(proto::PullPolicy::Unspecified) | Err(_) => return Err(unknown("pull", m.pull)),
-            },
-            stop_grace_seconds: m.stop_grace_seconds,
-            min_healthy_seconds: m.min_healthy_seconds,
-        })
-    }
-}
-
-impl From<&InstanceSpec> for proto::InstanceSpec {
-    fn from(spec: &InstanceSpec) -> Self {
-        let Limits { cpu_millis, memory_bytes, pids } = spec.limits;
-        let pull = match spec.pull {
-            PullPolicy::Always => proto::PullPolicy::Always,
-            PullPolicy::Missing => proto::PullPolicy::Missing,
-            PullPolicy::Never => proto::PullPolicy::Never,
-        };
-        Self {
-            image: spec.image.clone(),
-            entrypoint: spec.entrypoint.clone(),
-            command: spec.command.clone(),
-            env: spec.env.0.clone(),
-            ports: spec.ports.iter().map(Into::into).collect(),
-            limits: Some(proto::Limits { cpu_millis, memory_bytes, pids }),
-            restart: Some(spec.restart.into()),
-            pull: pull.into(),
-            stop_grace_seconds: spec.stop_grace_seconds,
-            min_healthy_seconds: spec.min_healthy_seconds,
-        }
-    }
-}
-
-impl TryFrom<proto::PortSpec> for PortSpec {
-    type Error = ConvertError;
-
-    fn try_from(m: proto::PortSpec) -> Result<Self, ConvertError> {
-        Ok(Self {
-            container_port: port("container_port", m.container_port)?,
-            host_port: m.host_port.map(|number| port("host_port", number)).transpose()?,
-            transport: transport(m.transport)?,
-        })
-    }
-}
-
-impl From<&PortSpec> for proto::PortSpec {
-    fn from(spec: &PortSpec) -> Self {
-        Self {
-            container_port: spec.container_port.into(),
-            host_port: spec.host_port.map(Into::into),
-            transport: transport_number(spec.transport),
-        }
-    }
-}
-
-impl TryFrom<proto::RestartPolicy> for RestartPolicy {
-    type Error = ConvertError;
-
-    fn try_from(m: proto::RestartPolicy) -> Result<Self, ConvertError> {
-        use proto::restart_policy::When;
-        Ok(match required("when", m.when)? {
-            When::Always(_) => Self::Always,
-            When::OnFailure(m) => Self::OnFailure { max_retries: m.max_retries },
-            When::Never(_) => Self::Never,
-        })
-    }
-}
-
-impl From<RestartPolicy> for proto::RestartPolicy {
-    fn from(policy: RestartPolicy) -> Self {
-        use proto::restart_policy::{Always, Never, OnFailure, When};
-        let when = match policy {
-            RestartPolicy::Always => When::Always(Always {}),
-            RestartPolicy::OnFailure { max_retries } => When::OnFailure(OnFailure { max_retries }),
-            RestartPolicy::Never => When::Never(Never {}),
-        };
-        Self { when: Some(when) }
-    }
-}
-
-pub(super) fn transport(number: i32) -> Result<Transport, ConvertError> {
-    match proto::Transport::try_from(number) {
-        Ok(proto::Transport::Tcp) => Ok(Transport::Tcp),
-        Ok(proto::Transport::Udp) => Ok(Transport::Udp),
-        Ok(proto::Transport::Unspecified) | Err(_) => Err(unknown("transport", number)),
-    }
-}
-
-pub(super) fn transport_number(transport: Transport) -> i32 {
-    match transport {
-        Transport::Tcp => proto::Transport::Tcp,
-        Transport::Udp => proto::Transport::Udp,
-    }
-    .into()
 }

@@ -2,7 +2,7 @@
 
 use domain::{
     Timestamp,
-    node::{EngineState, Heartbeat, NodeFacts},
+    node::{EngineState, Heartbeat, NodeFacts, StorageLimit},
 };
 
 use super::{ConvertError, unknown};
@@ -25,6 +25,12 @@ impl From<proto::NodeFacts> for NodeFacts {
             cgroup_version: m.cgroup_version,
             agent_version: m.agent_version,
             address: m.address,
+            // One that this version does not know is as good as none.
+            storage_limit: match proto::StorageLimit::try_from(m.storage_limit) {
+                Ok(proto::StorageLimit::Enforced) => Some(StorageLimit::Enforced),
+                Ok(proto::StorageLimit::Measured) => Some(StorageLimit::Measured),
+                Ok(proto::StorageLimit::Unspecified) | Err(_) => None,
+            },
         }
     }
 }
@@ -46,6 +52,12 @@ impl From<&NodeFacts> for proto::NodeFacts {
             cgroup_version: facts.cgroup_version,
             agent_version: facts.agent_version.clone(),
             address: facts.address.clone(),
+            storage_limit: match facts.storage_limit {
+                Some(StorageLimit::Enforced) => proto::StorageLimit::Enforced,
+                Some(StorageLimit::Measured) => proto::StorageLimit::Measured,
+                None => proto::StorageLimit::Unspecified,
+            }
+            .into(),
         }
     }
 }

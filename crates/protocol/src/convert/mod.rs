@@ -11,9 +11,12 @@
 //! is the business of [`domain::deployment::DeploymentSpec::validate`].
 
 mod assignment;
+mod dossier;
 mod facts;
+mod probe;
 mod report;
 mod sample;
+mod spec;
 mod time;
 
 #[cfg(test)]
@@ -22,6 +25,7 @@ mod tests;
 use std::{fmt, str::FromStr};
 
 pub use facts::{engine_state, engine_state_number};
+pub use probe::probe_result_message;
 pub use time::{duration, duration_message, timestamp, timestamp_message};
 
 /// What is wrong with one field of a message.

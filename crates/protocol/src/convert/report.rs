@@ -5,9 +5,8 @@ use domain::instance::{
 };
 
 use super::{
-    ConvertError, Problem,
-    assignment::{transport, transport_number},
-    each, id, inner, port, required,
+    ConvertError, Problem, each, id, inner, port, required,
+    spec::{transport, transport_number},
     time::{timestamp, timestamp_message, timestamp_opt},
     unknown,
 };
@@ -57,6 +56,8 @@ impl TryFrom<proto::InstanceStatus> for InstanceStatus {
             restart_generation: m.restart_generation,
             container_id: m.container_id,
             image_id: m.image_id,
+            image_digest: m.image_digest,
+            storage_exceeded: m.storage_exceeded,
             ports: each("ports", m.ports)?,
             started_at: timestamp_opt("started_at", m.started_at)?,
             finished_at: timestamp_opt("finished_at", m.finished_at)?,
@@ -84,6 +85,8 @@ impl From<&InstanceStatus> for proto::InstanceStatus {
             restart_generation: status.restart_generation,
             container_id: status.container_id.clone(),
             image_id: status.image_id.clone(),
+            image_digest: status.image_digest.clone(),
+            storage_exceeded: status.storage_exceeded,
             ports: status.ports.iter().map(Into::into).collect(),
             started_at: status.started_at.as_ref().map(timestamp_message),
             finished_at: status.finished_at.as_ref().map(timestamp_message),
@@ -159,6 +162,9 @@ impl TryFrom<proto::Cause> for Cause {
             Ok(Plain::OutOfMemory) => Ok(Self::OutOfMemory),
             Ok(Plain::Engine) => Ok(Self::Engine),
             Ok(Plain::Time) => Ok(Self::Time),
+            Ok(Plain::Probe) => Ok(Self::Probe),
+            Ok(Plain::Storage) => Ok(Self::Storage),
+            Ok(Plain::LeaseExpired) => Ok(Self::LeaseExpired),
             Ok(Plain::Unspecified) | Err(_) => Err(unknown("plain", number)),
         }
     }
@@ -177,6 +183,9 @@ impl From<&Cause> for proto::Cause {
             Cause::OutOfMemory => Plain::OutOfMemory,
             Cause::Engine => Plain::Engine,
             Cause::Time => Plain::Time,
+            Cause::Probe => Plain::Probe,
+            Cause::Storage => Plain::Storage,
+            Cause::LeaseExpired => Plain::LeaseExpired,
         };
         Self { cause: Some(Wire::Plain(plain.into())) }
     }
@@ -212,6 +221,8 @@ fn reason(number: i32) -> Result<FailureReason, ConvertError> {
         Ok(Wire::NameTaken) => Ok(FailureReason::NameTaken),
         Ok(Wire::StartFailed) => Ok(FailureReason::StartFailed),
         Ok(Wire::Vanished) => Ok(FailureReason::Vanished),
+        Ok(Wire::Unhealthy) => Ok(FailureReason::Unhealthy),
+        Ok(Wire::StorageExceeded) => Ok(FailureReason::StorageExceeded),
         Ok(Wire::Unspecified) | Err(_) => Err(unknown("failed.reason", number)),
     }
 }
@@ -226,5 +237,7 @@ fn reason_message(reason: FailureReason) -> proto::FailureReason {
         FailureReason::NameTaken => Wire::NameTaken,
         FailureReason::StartFailed => Wire::StartFailed,
         FailureReason::Vanished => Wire::Vanished,
+        FailureReason::Unhealthy => Wire::Unhealthy,
+        FailureReason::StorageExceeded => Wire::StorageExceeded,
     }
 }

@@ -5,14 +5,20 @@ use std::collections::BTreeMap;
 use domain::{
     Timestamp,
     assignment::{Assignment, AssignmentDelta, AssignmentSet},
-    deployment::{Env, InstanceSpec, Limits, PortSpec, PullPolicy, RestartPolicy, Transport},
+    dossier::{Dossier, DossierLine, DossierProbe, MemoryPoint},
     id::{DeploymentId, InstanceId},
     instance::{
         Cause, Desired, FailureReason, Health, InstanceStatus, Outcome, Phase, Progress, PublishedPort,
         Report,
     },
-    node::{EngineState, NodeFacts},
-    sample::InstanceSample,
+    node::{EngineState, NodeFacts, NodeHealth, StorageLimit},
+    probe::{HttpCheck, HttpHeader, ProbeKind, ProbeResult, ProbeRole, ProbeSpec, StatusRange, Verdict},
+    pull::{LayerProgress, PullProgress},
+    sample::{DiskSample, HostSample, InstanceSample, Pressure},
+    spec::{
+        Device, Env, InstanceSpec, Limits, LogSpec, Network, NetworkSpec, Options, PortSpec, PullPolicy,
+        RestartPolicy, Security, StorageExceeded, Transport, Ulimit, Volume,
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use prost::Message;
@@ -52,21 +58,107 @@ fn restart() -> impl Strategy<Value = RestartPolicy> {
     ]
 }
 
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    vec(text(), 0..3)
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let join = (text(), texts()).prop_map(|(name, aliases)| NetworkSpec { name, aliases });
+    prop_oneof![
+        Just(Network::Bridge),
+        Just(Network::Host),
+        Just(Network::None),
+        vec(join, 0..3).prop_map(|networks| Network::Named { networks }),
+    ]
+}
+
+fn volume() -> impl Strategy<Value = Volume> {
+    prop_oneof![
+        (text(), any::<bool>(), text()).prop_map(|(target, read_only, name)| Volume::Named {
+            target,
+            read_only,
+            name
+        }),
+        (text(), any::<bool>(), text()).prop_map(|(target, read_only, path)| Volume::Bind {
+            target,
+            read_only,
+            path
+        }),
+        (text(), any::<(Option<u64>, Option<u32>)>())
+            .prop_map(|(target, (size_bytes, mode))| Volume::Tmpfs { target, size_bytes, mode }),
+    ]
+}
+
 prop_compose! {
-    fn spec()(
+    fn limits()(
+        (cpu_millis, memory_bytes, memory_reservation_bytes) in any::<(u32, u64, Option<u64>)>(),
+        (swap_bytes, storage_bytes, pids, shm_bytes) in any::<(u64, Option<u64>, u32, Option<u64>)>(),
+        storage_exceeded in select(&[StorageExceeded::Mark, StorageExceeded::Stop][..]),
+    ) -> Limits {
+        Limits {
+            cpu_millis, memory_bytes, memory_reservation_bytes, swap_bytes, storage_bytes, storage_exceeded,
+            pids, shm_bytes,
+        }
+    }
+}
+
+prop_compose! {
+    fn security()(
+        (privileged, no_new_privileges, read_only_root) in any::<(bool, bool, bool)>(),
+        (cap_add, cap_drop) in (texts(), texts()),
+    ) -> Security {
+        Security { privileged, cap_add, cap_drop, no_new_privileges, read_only_root }
+    }
+}
+
+prop_compose! {
+    fn device()((host_path, container_path, permissions) in (text(), text(), text())) -> Device {
+        Device { host_path, container_path, permissions }
+    }
+}
+
+prop_compose! {
+    fn ulimit()(name in text(), (soft, hard) in any::<(i64, i64)>()) -> Ulimit {
+        Ulimit { name, soft, hard }
+    }
+}
+
+prop_compose! {
+    fn program()(
         image in text(),
-        (entrypoint, command) in (vec(text(), 0..3), vec(text(), 0..3)),
+        (entrypoint, command) in (texts(), texts()),
         env in prop::collection::btree_map(text(), text(), 0..4),
-        ports in vec(port_spec(), 0..3),
-        (cpu_millis, memory_bytes, pids) in any::<(u32, u64, u32)>(),
+        (working_dir, user, hostname) in (option::of(text()), option::of(text()), option::of(text())),
+        labels in prop::collection::btree_map(text(), text(), 0..3),
         restart in restart(),
         pull in select(&[PullPolicy::Always, PullPolicy::Missing, PullPolicy::Never][..]),
-        (stop_grace_seconds, min_healthy_seconds) in any::<(u32, u32)>(),
+        stop_signal in option::of(text()),
+        (stop_grace_seconds, min_healthy_seconds, init) in any::<(u32, u32, bool)>(),
     ) -> InstanceSpec {
-        let limits = Limits { cpu_millis, memory_bytes, pids };
         InstanceSpec {
-            image, entrypoint, command, env: Env(env), ports, limits, restart, pull, stop_grace_seconds,
-            min_healthy_seconds,
+            entrypoint, command, env: Env(env), working_dir, user, hostname, labels, restart, pull, stop_signal,
+            stop_grace_seconds, min_healthy_seconds, init, ..InstanceSpec::of_image(image)
+        }
+    }
+}
+
+prop_compose! {
+    fn spec()(
+        program in program(),
+        ports in vec(port_spec(), 0..3),
+        network in network(),
+        volumes in vec(volume(), 0..3),
+        devices in vec(device(), 0..2),
+        (security, limits) in (security(), limits()),
+        ulimits in vec(ulimit(), 0..3),
+        driver in option::of(text()),
+        options in prop::collection::btree_map(text(), text(), 0..3),
+        probes in vec(probe(), 0..3),
+        stop_after_seconds: Option<u32>,
+    ) -> InstanceSpec {
+        let log = LogSpec { driver, options: Options(options) };
+        InstanceSpec {
+            ports, network, volumes, devices, security, limits, ulimits, log, probes, stop_after_seconds, ..program
         }
     }
 }
@@ -111,6 +203,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         R::NameTaken,
         R::StartFailed,
         R::Vanished,
+        R::Unhealthy,
+        R::StorageExceeded,
     ];
     prop_oneof![
         any::<Option<i32>>().prop_map(|code| Outcome::Stopped { code }),
@@ -129,6 +223,9 @@ fn cause() -> impl Strategy<Value = Cause> {
         Cause::OutOfMemory,
         Cause::Engine,
         Cause::Time,
+        Cause::Probe,
+        Cause::Storage,
+        Cause::LeaseExpired,
     ];
     prop_oneof![select(plain.to_vec()), any::<i32>().prop_map(|signal| Cause::OutsideSignal { signal })]
 }
@@ -146,14 +243,16 @@ prop_compose! {
         outcome in option::of(outcome()),
         health in select(&[Health::Unknown, Health::Starting, Health::Healthy, Health::Unhealthy][..]),
         (failures, restart_generation) in any::<(u32, u32)>(),
-        (container_id, image_id) in (option::of(text()), option::of(text())),
+        (container_id, image_id, image_digest) in
+            (option::of(text()), option::of(text()), option::of(text())),
+        storage_exceeded: bool,
         ports in vec(published(), 0..3),
         (started_at, finished_at, backoff_until) in
             (option::of(moment()), option::of(moment()), option::of(moment())),
     ) -> InstanceStatus {
         InstanceStatus {
-            progress, outcome, health, failures, restart_generation, container_id, image_id, ports, started_at,
-            finished_at, backoff_until,
+            progress, outcome, health, failures, restart_generation, container_id, image_id, image_digest,
+            storage_exceeded, ports, started_at, finished_at, backoff_until,
         }
     }
 }
@@ -179,10 +278,12 @@ prop_compose! {
             (option::of(text()), option::of(text()), option::of(text())),
         cgroup_version: Option<u32>,
         (agent_version, address) in (text(), option::of(text())),
+        storage_limit in option::of(select(&[StorageLimit::Enforced, StorageLimit::Measured][..])),
     ) -> NodeFacts {
         NodeFacts {
             hostname, os, kernel, architecture, cpu_millis, memory_bytes, disk_bytes, disk_free_bytes,
             engine_version, engine_api_version, storage_driver, cgroup_version, agent_version, address,
+            storage_limit,
         }
     }
 }
@@ -194,10 +295,138 @@ prop_compose! {
         cpu_percent in option::of(0.0f64..1e9),
         (memory_bytes, memory_limit_bytes, network_rx_bytes, network_tx_bytes) in
             any::<(Option<u64>, Option<u64>, Option<u64>, Option<u64>)>(),
+        (block_read_bytes, block_write_bytes, pids) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
+        (throttled_nanos, oom_kills, storage_bytes) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
     ) -> InstanceSample {
         InstanceSample {
             instance_id, at, cpu_percent, memory_bytes, memory_limit_bytes, network_rx_bytes, network_tx_bytes,
+            block_read_bytes, block_write_bytes, pids, throttled_nanos, oom_kills, storage_bytes,
         }
+    }
+}
+
+fn share() -> impl Strategy<Value = f64> {
+    0.0f64..1e6
+}
+
+prop_compose! {
+    fn pressure()(
+        (cpu_some, memory_some, memory_full, io_some, io_full) in
+            (share(), share(), share(), share(), share()),
+    ) -> Pressure {
+        Pressure { cpu_some, memory_some, memory_full, io_some, io_full }
+    }
+}
+
+prop_compose! {
+    fn disk()(
+        path in text(),
+        (size_bytes, free_bytes) in any::<(u64, u64)>(),
+        (inodes, inodes_free) in any::<(Option<u64>, Option<u64>)>(),
+    ) -> DiskSample {
+        DiskSample { path, size_bytes, free_bytes, inodes, inodes_free }
+    }
+}
+
+prop_compose! {
+    fn host_sample()(
+        at in moment(),
+        cpu_percent in option::of(share()),
+        load in option::of((share(), share(), share())),
+        (memory_bytes, memory_available_bytes) in any::<(Option<u64>, Option<u64>)>(),
+        (swap_bytes, swap_free_bytes) in any::<(Option<u64>, Option<u64>)>(),
+        (network_rx_bytes, network_tx_bytes) in any::<(Option<u64>, Option<u64>)>(),
+        disks in vec(disk(), 0..3),
+        pressure in option::of(pressure()),
+        health in select(&[NodeHealth::Healthy, NodeHealth::Degraded, NodeHealth::Failing][..]),
+        reasons in texts(),
+    ) -> HostSample {
+        HostSample {
+            at, cpu_percent, load: load.map(|(one, five, fifteen)| [one, five, fifteen]), memory_bytes,
+            memory_available_bytes, swap_bytes, swap_free_bytes, network_rx_bytes, network_tx_bytes, disks,
+            pressure, health, reasons,
+        }
+    }
+}
+
+fn probe_kind() -> impl Strategy<Value = ProbeKind> {
+    let header = (text(), text()).prop_map(|(name, value)| HttpHeader { name, value });
+    let range = any::<(u16, u16)>().prop_map(|(from, to)| StatusRange { from, to });
+    prop_oneof![
+        (text(), any::<u16>(), vec(header, 0..3), vec(range, 1..3), option::of(text())).prop_map(
+            |(path, port, headers, expected_status, body_contains)| ProbeKind::Http(HttpCheck {
+                path,
+                port,
+                headers,
+                expected_status,
+                body_contains
+            })
+        ),
+        any::<u16>().prop_map(|port| ProbeKind::Tcp { port }),
+        texts().prop_map(|command| ProbeKind::Exec { command }),
+        Just(ProbeKind::Image),
+    ]
+}
+
+prop_compose! {
+    fn probe()(
+        kind in probe_kind(),
+        role in select(&[ProbeRole::Liveness, ProbeRole::Readiness][..]),
+        (interval_seconds, timeout_seconds, retries, start_period_seconds) in any::<(u32, u32, u32, u32)>(),
+    ) -> ProbeSpec {
+        ProbeSpec { kind, role, interval_seconds, timeout_seconds, retries, start_period_seconds }
+    }
+}
+
+prop_compose! {
+    fn probe_result()(
+        (at, took, message) in (moment(), (0u64..1 << 40, 0u32..1_000_000_000), text()),
+        verdict in select(&[Verdict::Passed, Verdict::Failed, Verdict::Unknown][..]),
+    ) -> ProbeResult {
+        ProbeResult { at, took: std::time::Duration::new(took.0, took.1), verdict, message }
+    }
+}
+
+prop_compose! {
+    fn line()((at, stderr, text, partial) in (option::of(moment()), any::<bool>(), text(), any::<bool>())) -> DossierLine {
+        DossierLine { at, stderr, text, partial }
+    }
+}
+
+fn memory_point() -> impl Strategy<Value = MemoryPoint> {
+    (moment(), any::<u64>()).prop_map(|(at, bytes)| MemoryPoint { at, bytes })
+}
+
+prop_compose! {
+    fn dossier()(
+        (instance_id, attempt, ended_at) in (instance_id(), 1u32.., moment()),
+        (outcome, container_id) in (outcome(), option::of(text())),
+        (log, log_cut) in (vec(line(), 0..4), any::<bool>()),
+        probes in vec((any::<u32>(), probe_result()).prop_map(|(probe, result)| DossierProbe { probe, result }), 0..3),
+        (memory, memory_limit_bytes) in (vec(memory_point(), 0..3), any::<Option<u64>>()),
+    ) -> Dossier {
+        Dossier {
+            instance_id, attempt, ended_at, outcome, container_id, log, log_cut, probes, memory,
+            memory_limit_bytes,
+        }
+    }
+}
+
+prop_compose! {
+    fn layer()(
+        (id, status) in (text(), text()), current_bytes: u64, total_bytes: Option<u64>,
+    ) -> LayerProgress {
+        LayerProgress { id, status, current_bytes, total_bytes }
+    }
+}
+
+prop_compose! {
+    fn pull()(
+        (image, at, attempt) in (text(), moment(), any::<u32>()),
+        instance_ids in vec(instance_id(), 0..3),
+        layers in vec(layer(), 0..3),
+    ) -> PullProgress {
+        PullProgress { image, instance_ids, at, attempt, layers }
     }
 }
 
@@ -224,9 +453,31 @@ proptest! {
     }
 
     #[test]
-    fn facts_and_readings_come_back_as_they_went(facts in facts(), sample in sample()) {
+    fn progress_of_a_pull_comes_back_as_it_went(pull in pull()) {
+        prop_assert_eq!(there_and_back::<_, proto::PullProgress>(&pull), pull);
+    }
+
+    #[test]
+    fn facts_and_readings_come_back_as_they_went(
+        facts in facts(), sample in sample(), host in host_sample(),
+    ) {
         prop_assert_eq!(there_and_back::<_, proto::NodeFacts>(&facts), facts);
         prop_assert_eq!(there_and_back::<_, proto::InstanceSample>(&sample), sample);
+        prop_assert_eq!(there_and_back::<_, proto::HostSample>(&host), host);
+    }
+
+    #[test]
+    fn dossiers_come_back_as_they_went(dossier in dossier(), result in probe_result(), point in memory_point()) {
+        prop_assert_eq!(there_and_back::<_, proto::Dossier>(&dossier), dossier);
+        prop_assert_eq!(there_and_back::<_, proto::MemoryPoint>(&point), point);
+        let bytes = probe_result_message(7, &result).encode_to_vec();
+        let back = DossierProbe::try_from(proto::ProbeResult::decode(bytes.as_slice()).unwrap()).unwrap();
+        prop_assert_eq!(back, DossierProbe { probe: 7, result });
+    }
+
+    #[test]
+    fn progress_of_pulls_comes_back_as_it_went(pull in pull()) {
+        prop_assert_eq!(there_and_back::<_, proto::PullProgress>(&pull), pull);
     }
 
     #[test]
@@ -244,13 +495,15 @@ proptest! {
     /// with some bytes changed.
     #[test]
     fn damaged_messages_never_panic(
-        set in set(), report in report(), sample in sample(),
+        set in set(), report in report(), sample in sample(), (dossier, pull) in (dossier(), pull()),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         for mut bytes in [
             proto::CompleteAssignments::from(&set).encode_to_vec(),
             proto::Report::from(&report).encode_to_vec(),
             proto::InstanceSample::from(&sample).encode_to_vec(),
+            proto::Dossier::from(&dossier).encode_to_vec(),
+            proto::PullProgress::from(&pull).encode_to_vec(),
         ] {
             for (index, byte) in damage.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
                 let at = index.index(bytes.len());
@@ -272,6 +525,8 @@ fn swallow(bytes: &[u8]) {
     let _ = proto::AssignmentDelta::decode(bytes).map(AssignmentDelta::try_from);
     let _ = proto::Report::decode(bytes).map(Report::try_from);
     let _ = proto::InstanceSample::decode(bytes).map(InstanceSample::try_from);
+    let _ = proto::Dossier::decode(bytes).map(Dossier::try_from);
+    let _ = proto::PullProgress::decode(bytes).map(PullProgress::try_from);
     let _ = proto::NodeFacts::decode(bytes).map(NodeFacts::from);
     let _ = proto::Heartbeat::decode(bytes).map(|beat| beat.received(Timestamp::UNIX_EPOCH));
 }
@@ -361,6 +616,16 @@ fn each_fault_of_an_assignment_is_named() {
         ),
         (|m| m.spec.as_mut().unwrap().pull = 7, "spec.pull", UnknownValue(7)),
         (
+            |m| m.spec.as_mut().unwrap().network = Some(proto::Network { mode: None }),
+            "spec.network.mode",
+            Missing,
+        ),
+        (
+            |m| m.spec.as_mut().unwrap().volumes.push(proto::Volume { kind: None }),
+            "spec.volumes[0].kind",
+            Missing,
+        ),
+        (
             |m| m.spec.as_mut().unwrap().ports[0].container_port = 70_000,
             "spec.ports[0].container_port",
             OutOfRange,
@@ -372,6 +637,81 @@ fn each_fault_of_an_assignment_is_named() {
         spoil(&mut message);
         assert_eq!(Assignment::try_from(message), Err(ConvertError::new(*field, *problem)));
     }
+}
+
+fn a_dossier() -> proto::Dossier {
+    let at = Some(prost_types::Timestamp::default());
+    let took = Some(prost_types::Duration::default());
+    proto::Dossier {
+        instance_id: Uuid::nil().to_string(),
+        attempt: 1,
+        ended_at: at,
+        outcome: Some((&Outcome::Exited { code: 3, oom: false }).into()),
+        log: vec![proto::LogLine { at, ..proto::LogLine::default() }],
+        probes: vec![proto::ProbeResult { at, took, verdict: 1, ..proto::ProbeResult::default() }],
+        memory: vec![proto::MemoryPoint { at, bytes: 1 }],
+        ..proto::Dossier::default()
+    }
+}
+
+#[test]
+fn each_fault_of_a_dossier_is_named() {
+    use Problem::{Missing, NotUuid, OutOfRange, UnknownValue};
+    let cases: &[(Spoil<proto::Dossier>, &str, Problem)] = &[
+        (|m| m.instance_id = "one".into(), "instance_id", NotUuid),
+        (|m| m.attempt = 0, "attempt", OutOfRange),
+        (|m| m.ended_at = None, "ended_at", Missing),
+        (|m| m.outcome = None, "outcome", Missing),
+        (|m| m.log[0].at.as_mut().unwrap().nanos = -1, "log[0].at", OutOfRange),
+        (|m| m.probes[0].at = None, "probes[0].at", Missing),
+        (|m| m.probes[0].took = None, "probes[0].took", Missing),
+        (|m| m.probes[0].verdict = 0, "probes[0].verdict", UnknownValue(0)),
+        (|m| m.memory[0].at = None, "memory[0].at", Missing),
+    ];
+    for (spoil, field, problem) in cases {
+        let mut message = a_dossier();
+        spoil(&mut message);
+        assert_eq!(Dossier::try_from(message), Err(ConvertError::new(*field, *problem)));
+    }
+    assert!(Dossier::try_from(a_dossier()).is_ok());
+}
+
+#[test]
+fn text_of_a_log_that_is_not_utf_8_is_shown_as_far_as_it_can_be() {
+    let line = proto::LogLine { text: b"caf\xe9\0".as_slice().into(), ..proto::LogLine::default() };
+    assert_eq!(DossierLine::try_from(line).unwrap().text, "caf\u{fffd}\0");
+}
+
+#[test]
+fn each_fault_of_a_pulls_progress_is_named() {
+    let good = proto::PullProgress {
+        instance_ids: vec![Uuid::nil().to_string()],
+        at: Some(prost_types::Timestamp::default()),
+        ..proto::PullProgress::default()
+    };
+    assert!(PullProgress::try_from(good.clone()).is_ok());
+    let cases: &[(Spoil<proto::PullProgress>, &str, Problem)] = &[
+        (|m| m.instance_ids.push("one".into()), "instance_ids", Problem::NotUuid),
+        (|m| m.at = None, "at", Problem::Missing),
+    ];
+    for (spoil, field, problem) in cases {
+        let mut message = good.clone();
+        spoil(&mut message);
+        assert_eq!(PullProgress::try_from(message), Err(ConvertError::new(*field, *problem)));
+    }
+}
+
+#[test]
+fn a_spec_without_the_later_fields_means_what_it_always_meant() {
+    let mut message = an_assignment();
+    let spec = message.spec.as_mut().unwrap();
+    (spec.network, spec.security, spec.log) = (None, None, None);
+    spec.limits.as_mut().unwrap().storage_bytes = None;
+    let read = Assignment::try_from(message).unwrap().spec;
+    let mut expected = InstanceSpec::of_image("app:1");
+    expected.limits.storage_bytes = None;
+    expected.ports.push(PortSpec { container_port: 80, host_port: None, transport: Transport::Tcp });
+    assert_eq!(read, expected);
 }
 
 #[test]

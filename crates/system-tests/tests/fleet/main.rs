@@ -12,8 +12,10 @@
 mod away;
 mod crash;
 mod deploy;
+mod disk;
 mod engine;
 mod enrol;
 mod link;
 mod outside;
 mod requests;
+mod upgrade;

@@ -1,13 +1,21 @@
 //! What a user sends to declare a deployment, and its defaults.
 
+mod container;
+mod probe;
+
 use std::collections::BTreeMap;
 
-use domain::deployment::{
-    DeploymentSpec, Env, InstanceSpec, Limits, PortSpec, PullPolicy, Reservation, RestartPolicy, Transport,
+use domain::{
+    deployment::{DeploymentSpec, Reservation},
+    spec::{Env, InstanceSpec, Limits, PortSpec, PullPolicy, RestartPolicy, StorageExceeded, Transport},
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use self::{
+    container::{DeviceCreate, LogCreate, NetworkCreate, SecurityCreate, UlimitCreate, VolumeCreate},
+    probe::ProbeCreate,
+};
 use crate::error::Error;
 
 /// A new deployment. Only `name` and `image` are needed.
@@ -29,12 +37,43 @@ pub struct DeploymentCreate {
     /// Added to the image's environment.
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// Replaces the image's working directory; an absolute path.
+    working_dir: Option<String>,
+    /// Replaces the image's user: name or number, with or without `:group`.
+    user: Option<String>,
+    /// Labels of the container; names that begin with `automator67.` are ours.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// The container's host name; the deployment's name when left out.
+    hostname: Option<String>,
     /// Ports to publish.
     #[serde(default)]
     ports: Vec<PortCreate>,
+    /// What it is connected to; the engine's own bridge when left out.
+    #[serde(default)]
+    network: NetworkCreate,
+    /// What is mounted into it.
+    #[serde(default)]
+    volumes: Vec<VolumeCreate>,
+    /// Devices of the host that it may use. A node refuses those that its own
+    /// configuration does not allow (`device_paths`).
+    #[serde(default)]
+    devices: Vec<DeviceCreate>,
+    /// What it may do.
+    #[serde(default)]
+    security: SecurityCreate,
     /// What one copy may use.
     #[serde(default)]
     limits: LimitsCreate,
+    /// Limits of each of its processes; the engine's own when left out.
+    #[serde(default)]
+    ulimits: Vec<UlimitCreate>,
+    /// What becomes of its output; three files of 10 MB at the node when left out.
+    #[serde(default)]
+    log: LogCreate,
+    /// Whether an init process runs before the program; `false` when left out.
+    #[serde(default)]
+    init: bool,
     /// What placement sets aside for one copy.
     #[serde(default)]
     reservation: ReservationCreate,
@@ -46,10 +85,23 @@ pub struct DeploymentCreate {
     /// `always`, `missing` or `never`; `missing` when left out.
     #[serde(default)]
     pull: PullCreate,
+    /// What asks it to end, such as `SIGTERM` or `15`; the image's own when left out.
+    stop_signal: Option<String>,
     /// Seconds between the stop signal and the kill, 0 to 3600; 10 when left out.
     stop_grace_seconds: Option<u32>,
-    /// Seconds of running after which a copy counts as healthy, 0 to 3600; 1 when left out.
+    /// Seconds of running after which a copy without probes counts as healthy, 0 to
+    /// 3600; 1 when left out.
     min_healthy_seconds: Option<u32>,
+    /// How to find out whether a copy works, at most 8.
+    #[serde(default)]
+    probes: Vec<ProbeCreate>,
+    /// Seconds without a word of the controller after which a node stops its copies,
+    /// 30 to 604800; never when left out.
+    stop_after_seconds: Option<u32>,
+    /// Whether only nodes qualify whose engine enforces `limits.storage_bytes`;
+    /// `false` when left out.
+    #[serde(default)]
+    storage_enforced: bool,
     /// Seconds without progress after which an operation fails, 5 to 86400; 300 when left out.
     progress_deadline_seconds: Option<u32>,
     /// Labels that a node must carry.
@@ -63,7 +115,7 @@ pub struct DeploymentCreate {
 struct PortCreate {
     /// Where the program listens, 1 to 65535.
     container_port: u16,
-    /// Where the host listens; the engine chooses when left out.
+    /// Where the host listens; the node chooses when left out, and the choice is reported.
     host_port: Option<u16>,
     /// `tcp` when left out.
     #[serde(default)]
@@ -86,8 +138,30 @@ struct LimitsCreate {
     cpu_millis: Option<u32>,
     /// At least 6 MiB; 512 MiB when left out.
     memory_bytes: Option<u64>,
+    /// What the kernel leaves it when memory gets scarce, 6 MiB to `memory_bytes`;
+    /// nothing is set when left out.
+    memory_reservation_bytes: Option<u64>,
+    /// Swap beyond `memory_bytes`; none when left out.
+    swap_bytes: Option<u64>,
+    /// Of its writable layer, at least 1 MiB; 1 GiB when left out. Nodes whose
+    /// engine cannot enforce it measure it; see `storage_exceeded`.
+    storage_bytes: Option<u64>,
+    /// What a node that can only measure does about a copy that is over
+    /// `storage_bytes`: `mark` it, or `stop` it; `mark` when left out.
+    #[serde(default)]
+    storage_exceeded: StorageExceededCreate,
     /// Processes and threads; 1024 when left out.
     pids: Option<u32>,
+    /// Size of `/dev/shm`, at least 4096; the engine's own (64 MiB) when left out.
+    shm_bytes: Option<u64>,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StorageExceededCreate {
+    #[default]
+    Mark,
+    Stop,
 }
 
 /// What is set aside.
@@ -136,16 +210,30 @@ impl DeploymentCreate {
         let limits = self.limits.read();
         let reserved = Reservation::default_for(&limits);
         let instance = InstanceSpec {
+            image: defaults.image,
             entrypoint: self.entrypoint,
             command: self.command,
             env: Env(self.env),
+            working_dir: self.working_dir,
+            user: self.user,
+            labels: self.labels,
+            hostname: self.hostname,
             ports: self.ports.into_iter().map(PortCreate::read).collect(),
+            network: self.network.read()?,
+            volumes: container::volumes(self.volumes)?,
+            devices: self.devices.into_iter().map(DeviceCreate::read).collect(),
+            security: self.security.read(),
             limits,
+            ulimits: self.ulimits.into_iter().map(UlimitCreate::read).collect(),
+            log: self.log.read(),
+            init: self.init,
             restart: self.restart.read()?,
             pull: self.pull.read(),
+            stop_signal: self.stop_signal,
             stop_grace_seconds: self.stop_grace_seconds.unwrap_or(defaults.stop_grace_seconds),
             min_healthy_seconds: self.min_healthy_seconds.unwrap_or(defaults.min_healthy_seconds),
-            ..defaults
+            probes: probe::probes(self.probes)?,
+            stop_after_seconds: self.stop_after_seconds,
         };
         let spec = DeploymentSpec {
             instance,
@@ -155,6 +243,7 @@ impl DeploymentCreate {
                 memory_bytes: self.reservation.memory_bytes.unwrap_or(reserved.memory_bytes),
             },
             constraints: self.constraints,
+            storage_enforced: self.storage_enforced,
             progress_deadline_seconds: self.progress_deadline_seconds.unwrap_or(300),
         };
         Ok((self.name, spec))
@@ -177,7 +266,15 @@ impl LimitsCreate {
         Limits {
             cpu_millis: self.cpu_millis.unwrap_or(defaults.cpu_millis),
             memory_bytes: self.memory_bytes.unwrap_or(defaults.memory_bytes),
+            memory_reservation_bytes: self.memory_reservation_bytes,
+            swap_bytes: self.swap_bytes.unwrap_or(defaults.swap_bytes),
+            storage_bytes: self.storage_bytes.or(defaults.storage_bytes),
+            storage_exceeded: match self.storage_exceeded {
+                StorageExceededCreate::Mark => StorageExceeded::Mark,
+                StorageExceededCreate::Stop => StorageExceeded::Stop,
+            },
             pids: self.pids.unwrap_or(defaults.pids),
+            shm_bytes: self.shm_bytes,
         }
     }
 }

@@ -9,7 +9,9 @@ use domain::{
     id::InstanceId,
     instance::{self, Outcome, Presence},
     placement::Rejection,
+    pull::{LayerProgress, PullProgress},
     sample::InstanceSample,
+    spec::signal_name,
 };
 use serde::{Deserialize, Serialize};
 use store::instance::{Instance, InstanceRequest};
@@ -46,6 +48,8 @@ pub struct InstanceView {
     phase: &'static str,
     /// Counts starts, from 1.
     attempt: u32,
+    /// How often it was started again: one less than `attempt`.
+    restarts: u32,
     /// `unknown`, `starting`, `healthy` or `unhealthy`.
     health: &'static str,
     /// `fresh`; `stale`: as last seen at `observed_at`; `lost`: nobody knows.
@@ -59,6 +63,10 @@ pub struct InstanceView {
     ports: Vec<PortView>,
     container_id: Option<String>,
     image_id: Option<String>,
+    /// The image as its registry names it; null for one that came from none.
+    image_digest: Option<String>,
+    /// Whether its writable layer is over `limits.storage_bytes`.
+    storage_exceeded: bool,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
     /// The next attempt waits until then.
@@ -67,6 +75,8 @@ pub struct InstanceView {
     observed_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     placement: PlacementView,
+    /// How far its image has come; null while none is being fetched.
+    pull: Option<PullView>,
 }
 
 /// How an attempt ended.
@@ -76,6 +86,8 @@ pub struct OutcomeView {
     kind: &'static str,
     /// Exit code; 128 + n for signal n.
     exit_code: Option<i32>,
+    /// The signal that the exit code stands for, such as `SIGKILL`; null for others.
+    signal: Option<String>,
     /// Whether the kernel killed it for memory.
     oom: Option<bool>,
     /// For programs, with `failed`.
@@ -90,6 +102,50 @@ pub struct PortView {
     container_port: u16,
     host_port: u16,
     transport: &'static str,
+}
+
+/// How far an image has come, as the instance's node last said.
+#[derive(Serialize, ToSchema)]
+pub struct PullView {
+    /// Bytes that are there, over all layers.
+    current_bytes: u64,
+    /// Bytes of all layers; null while one of them is not known.
+    total_bytes: Option<u64>,
+    /// At most 128, in the order in which the engine first spoke of them.
+    layers: Vec<LayerView>,
+    /// Which try this is, from 1; a start of the instance makes several.
+    attempt: u32,
+    observed_at: DateTime<Utc>,
+}
+
+/// How far one layer of an image has come.
+#[derive(Serialize, ToSchema)]
+pub struct LayerView {
+    id: String,
+    /// What the node's engine says of it, such as `Downloading`.
+    status: String,
+    current_bytes: u64,
+    /// Null while it is not known.
+    total_bytes: Option<u64>,
+}
+
+impl From<PullProgress> for PullView {
+    fn from(progress: PullProgress) -> Self {
+        let (current_bytes, total_bytes) = (progress.current_bytes(), progress.total_bytes());
+        let layer = |layer: LayerProgress| LayerView {
+            id: layer.id,
+            status: layer.status,
+            current_bytes: layer.current_bytes,
+            total_bytes: layer.total_bytes,
+        };
+        Self {
+            current_bytes,
+            total_bytes,
+            layers: progress.layers.into_iter().map(layer).collect(),
+            attempt: progress.attempt,
+            observed_at: progress.at,
+        }
+    }
 }
 
 /// Why it is where it is.
@@ -114,12 +170,13 @@ impl From<Rejection> for RejectionView {
 
 impl From<Outcome> for OutcomeView {
     fn from(outcome: Outcome) -> Self {
-        let nothing = Self { kind: "", exit_code: None, oom: None, reason: None, message: None };
+        let signal = outcome.signal();
+        let signal = signal.map(|n| signal_name(n).unwrap_or_else(|| format!("signal {n}")));
+        let exit_code = outcome.exit_code();
+        let nothing = Self { kind: "", exit_code, signal, oom: None, reason: None, message: None };
         match outcome {
-            Outcome::Stopped { code } => Self { kind: "stopped", exit_code: code, ..nothing },
-            Outcome::Exited { code, oom } => {
-                Self { kind: "exited", exit_code: Some(code), oom: Some(oom), ..nothing }
-            }
+            Outcome::Stopped { .. } => Self { kind: "stopped", ..nothing },
+            Outcome::Exited { oom, .. } => Self { kind: "exited", oom: Some(oom), ..nothing },
             Outcome::Failed { reason, message } => {
                 Self { kind: "failed", reason: Some(reason.as_str()), message: Some(message), ..nothing }
             }
@@ -147,6 +204,7 @@ impl From<Instance> for InstanceView {
             state: instance::state(&status).as_str(),
             phase: status.progress.phase.as_str(),
             attempt: status.progress.attempt,
+            restarts: status.progress.attempt.saturating_sub(1),
             health: status.health.as_str(),
             presence: Presence::of(instance.node_state).as_str(),
             desired: instance.desired.as_str(),
@@ -155,6 +213,8 @@ impl From<Instance> for InstanceView {
             outcome: status.outcome.map(Into::into),
             container_id: status.container_id,
             image_id: status.image_id,
+            image_digest: status.image_digest,
+            storage_exceeded: status.storage_exceeded,
             started_at: status.started_at,
             finished_at: status.finished_at,
             backoff_until: status.backoff_until,
@@ -164,6 +224,7 @@ impl From<Instance> for InstanceView {
                 reason: instance.placement.reason,
                 rejected: instance.placement.rejected.into_iter().map(Into::into).collect(),
             },
+            pull: instance.pull.map(Into::into),
         }
     }
 }
@@ -249,6 +310,17 @@ pub struct MetricsQuery {
     seconds: Option<u32>,
 }
 
+impl MetricsQuery {
+    /// From when on.
+    pub(super) fn since(&self) -> Result<DateTime<Utc>, Error> {
+        let seconds = self.seconds.unwrap_or(3600);
+        if !(1..=172_800).contains(&seconds) {
+            return Err(Error::invalid_field("seconds", "must be 1 to 172800"));
+        }
+        Ok(Utc::now() - TimeDelta::seconds(i64::from(seconds)))
+    }
+}
+
 /// Use of resources over time.
 #[derive(Serialize, ToSchema)]
 pub struct MetricsView {
@@ -272,6 +344,18 @@ pub struct SampleView {
     network_rx_bytes: Option<u64>,
     /// Since the container started.
     network_tx_bytes: Option<u64>,
+    /// Since the container started.
+    block_read_bytes: Option<u64>,
+    /// Since the container started.
+    block_write_bytes: Option<u64>,
+    /// Processes and threads.
+    pids: Option<u64>,
+    /// Nanoseconds in which its CPU limit held it back, since the container started.
+    throttled_nanos: Option<u64>,
+    /// Processes killed for lack of memory, since the container started.
+    oom_kills: Option<u64>,
+    /// Size of its writable layer, where it was measured.
+    storage_bytes: Option<u64>,
 }
 
 impl From<InstanceSample> for SampleView {
@@ -284,6 +368,12 @@ impl From<InstanceSample> for SampleView {
             memory_percent: sample.memory_percent(),
             network_rx_bytes: sample.network_rx_bytes,
             network_tx_bytes: sample.network_tx_bytes,
+            block_read_bytes: sample.block_read_bytes,
+            block_write_bytes: sample.block_write_bytes,
+            pids: sample.pids,
+            throttled_nanos: sample.throttled_nanos,
+            oom_kills: sample.oom_kills,
+            storage_bytes: sample.storage_bytes,
         }
     }
 }
@@ -297,12 +387,8 @@ pub(super) async fn instance_metrics(
     path: Path<String>,
     query: Query<MetricsQuery>,
 ) -> Result<HttpResponse, Error> {
-    let seconds = query.seconds.unwrap_or(3600);
-    if !(1..=172_800).contains(&seconds) {
-        return Err(Error::invalid_field("seconds", "must be 1 to 172800"));
-    }
+    let since = query.since()?;
     let instance = over(&services, &caller, &path).await?;
-    let since = Utc::now() - TimeDelta::seconds(i64::from(seconds));
     let samples = services.store.sample_list(instance.id, since, 10_000).await?;
     let samples: Vec<SampleView> = samples.into_iter().map(Into::into).collect();
     Ok(HttpResponse::Ok().json(MetricsView { latest: samples.first().cloned(), samples }))

@@ -5,6 +5,7 @@ mod accounts;
 mod api_tokens;
 mod audit;
 mod auth;
+mod deaths;
 mod declare;
 mod deployments;
 mod events;
@@ -59,6 +60,7 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
             .service(nodes::enrolment_token_create)
             .service(nodes::node_list)
             .service(nodes::node_get)
+            .service(nodes::node_metrics)
             .service(projects::project_create)
             .service(projects::project_list)
             .service(projects::project_get)
@@ -76,6 +78,8 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
             .service(instances::instance_start)
             .service(instances::instance_metrics)
             .service(logs::instance_logs)
+            .service(deaths::death_list)
+            .service(deaths::death_get)
             .service(operations::operation_list)
             .service(operations::operation_get)
             .service(audit::audit_list)

@@ -7,16 +7,23 @@ use actix_web::{
     web::{Data, Path, Query},
 };
 use chrono::{DateTime, Utc};
-use domain::{id::NodeId, node::NodeFacts};
+use domain::{
+    id::NodeId,
+    node::{NodeFacts, StorageLimit},
+    sample::{DiskSample, HostSample, Pressure},
+};
 use serde::{Deserialize, Serialize};
 use store::node::{Node, NodeKey};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::{
-    extract::{Allowed, Body},
-    page::{PageQuery, PageView},
-    problem::Problems,
+use super::{
+    super::{
+        extract::{Allowed, Body},
+        page::{PageQuery, PageView},
+        problem::Problems,
+    },
+    instances::MetricsQuery,
 };
 use crate::{
     auth::policy::{NodesRead, NodesWrite},
@@ -69,6 +76,9 @@ pub struct NodeFactsView {
     agent_version: String,
     /// Where published ports are reached.
     address: Option<String>,
+    /// `enforced`: the engine keeps containers within `limits.storage_bytes`;
+    /// `measured`: the agent looks now and then; null: not known yet.
+    storage_limit: Option<&'static str>,
 }
 
 impl From<NodeFacts> for NodeFactsView {
@@ -88,6 +98,7 @@ impl From<NodeFacts> for NodeFactsView {
             cgroup_version: facts.cgroup_version,
             agent_version: facts.agent_version,
             address: facts.address,
+            storage_limit: facts.storage_limit.map(StorageLimit::as_str),
         }
     }
 }
@@ -103,6 +114,12 @@ pub struct NodeView {
     labels: BTreeMap<String, String>,
     /// Whether it takes nothing new.
     cordoned: bool,
+    /// `healthy`, `degraded` or `failing`: what the node's agent makes of its own figures.
+    health: &'static str,
+    /// Why it is not healthy.
+    health_reasons: Vec<String>,
+    /// Null where its agent has not said so yet.
+    health_since: Option<DateTime<Utc>>,
     facts: NodeFactsView,
     /// Null for a node that was never heard of.
     last_seen_at: Option<DateTime<Utc>>,
@@ -164,6 +181,116 @@ pub(super) async fn node_get(
     Ok(HttpResponse::Ok().json(view(&services, node, &counts)))
 }
 
+/// Use of a host's resources over time.
+#[derive(Serialize, ToSchema)]
+pub struct NodeMetricsView {
+    /// The newest reading; null where there is none.
+    latest: Option<NodeSampleView>,
+    /// The newest first, at most 10000.
+    samples: Vec<NodeSampleView>,
+}
+
+/// One reading of a host. What could not be read is null.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct NodeSampleView {
+    at: DateTime<Utc>,
+    /// Percent of one core: 250 is two and a half cores.
+    cpu_percent: Option<f64>,
+    /// Runnable tasks, averaged over 1, 5 and 15 minutes.
+    load: Option<[f64; 3]>,
+    memory_bytes: Option<u64>,
+    /// What could be had without swapping.
+    memory_available_bytes: Option<u64>,
+    /// 0 where there is no swap.
+    swap_bytes: Option<u64>,
+    swap_free_bytes: Option<u64>,
+    /// Over all interfaces that lead out of the host, since it started.
+    network_rx_bytes: Option<u64>,
+    /// Over all interfaces that lead out of the host, since it started.
+    network_tx_bytes: Option<u64>,
+    /// The root's file system, the engine's data and the agent's, each once.
+    disks: Vec<DiskView>,
+    /// Null on a kernel without pressure stall information.
+    pressure: Option<PressureView>,
+    /// `healthy`, `degraded` or `failing`.
+    health: &'static str,
+    /// Why it is not healthy.
+    health_reasons: Vec<String>,
+}
+
+/// One file system of a host.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct DiskView {
+    /// Where it is mounted.
+    path: String,
+    size_bytes: u64,
+    /// To programs that are not root.
+    free_bytes: u64,
+    /// Null where there is no limit.
+    inodes: Option<u64>,
+    inodes_free: Option<u64>,
+}
+
+/// Percent of the last ten seconds in which some or all tasks waited.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+pub struct PressureView {
+    cpu_some: f64,
+    memory_some: f64,
+    memory_full: f64,
+    io_some: f64,
+    io_full: f64,
+}
+
+impl From<HostSample> for NodeSampleView {
+    fn from(sample: HostSample) -> Self {
+        let disk = |disk: DiskSample| DiskView {
+            path: disk.path,
+            size_bytes: disk.size_bytes,
+            free_bytes: disk.free_bytes,
+            inodes: disk.inodes,
+            inodes_free: disk.inodes_free,
+        };
+        let pressure = |Pressure { cpu_some, memory_some, memory_full, io_some, io_full }| PressureView {
+            cpu_some,
+            memory_some,
+            memory_full,
+            io_some,
+            io_full,
+        };
+        Self {
+            at: sample.at,
+            cpu_percent: sample.cpu_percent,
+            load: sample.load,
+            memory_bytes: sample.memory_bytes,
+            memory_available_bytes: sample.memory_available_bytes,
+            swap_bytes: sample.swap_bytes,
+            swap_free_bytes: sample.swap_free_bytes,
+            network_rx_bytes: sample.network_rx_bytes,
+            network_tx_bytes: sample.network_tx_bytes,
+            disks: sample.disks.into_iter().map(disk).collect(),
+            pressure: sample.pressure.map(pressure),
+            health: sample.health.as_str(),
+            health_reasons: sample.reasons,
+        }
+    }
+}
+
+/// Shows what a node's host uses.
+#[utoipa::path(tag = "nodes", security(("bearer" = [])), params(("node" = String, Path, description = "Name or id"), MetricsQuery), responses((status = 200, body = NodeMetricsView), Problems))]
+#[get("/nodes/{node}/metrics")]
+pub(super) async fn node_metrics(
+    services: Data<Services>,
+    _caller: Allowed<NodesRead>,
+    path: Path<String>,
+    query: Query<MetricsQuery>,
+) -> Result<HttpResponse, Error> {
+    let since = query.since()?;
+    let node = services.store.node_fetch(&key(&path)).await?.ok_or_else(|| Error::not_found("node"))?;
+    let samples = services.store.node_sample_list(node.id, since, 10_000).await?;
+    let samples: Vec<NodeSampleView> = samples.into_iter().map(Into::into).collect();
+    Ok(HttpResponse::Ok().json(NodeMetricsView { latest: samples.first().cloned(), samples }))
+}
+
 /// Reads what a path or query says: an id, or else a name.
 pub(super) fn key(text: &str) -> NodeKey {
     text.parse().map_or_else(|_| NodeKey::Name(text.to_owned()), NodeKey::Id)
@@ -180,6 +307,9 @@ fn view(services: &Services, node: Node, counts: &BTreeMap<NodeId, u64>) -> Node
         state_since: node.state_since,
         labels: node.labels,
         cordoned: node.cordoned,
+        health: node.health.state.as_str(),
+        health_reasons: node.health.reasons,
+        health_since: node.health.since,
         facts: node.facts.into(),
         last_seen_at: node.last_seen_at.max(heard),
         created_at: node.created_at,

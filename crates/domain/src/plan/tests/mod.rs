@@ -3,6 +3,7 @@
 
 mod sim;
 mod table;
+mod vital;
 
 use super::*;
 use crate::{
@@ -47,6 +48,7 @@ pub(super) fn container(status: ContainerStatus, started: Option<i64>) -> Contai
         ports: Vec::<PublishedPort>::new(),
         outside_signal: None,
         pid: alive.then_some(42),
+        addresses: Vec::new(),
     }
 }
 

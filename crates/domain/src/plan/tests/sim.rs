@@ -1,11 +1,14 @@
 //! The rules in a world where anything happens at any moment: the agent dies
 //! between any two steps, containers are killed, started and removed from
-//! outside, the engine restarts, steps fail, assignments change.
+//! outside, the engine restarts, steps fail, assignments change; probes pass and fail,
+//! writable layers grow and shrink, the controller goes silent and speaks again.
 
 use super::*;
 use crate::{
     deployment::RestartPolicy,
     instance::{FailureReason, Progress, Standing},
+    probe::{ProbeKind, ProbeResult, ProbeRole, ProbeSpec, Probes, Verdict},
+    spec::StorageExceeded,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -27,7 +30,23 @@ enum Happening {
     Want(Desired),
     AskRestart,
     Unassign,
+    /// Its probe passes, or fails, whereupon it is unhealthy.
+    Probe(bool),
+    /// Its writable layer is measured, and is over its limit or far below it.
+    Measure(bool),
+    /// The controller is silent for too long, or gives a word.
+    Silence(bool),
 }
+
+/// What a user declared.
+#[derive(Clone, Copy, Debug)]
+struct Declared {
+    policy: RestartPolicy,
+    probe: Option<ProbeRole>,
+    storage: StorageExceeded,
+}
+
+const LIMIT: u64 = 1 << 30;
 
 /// One engine with room for one instance's container.
 #[derive(Default)]
@@ -74,6 +93,10 @@ struct Memory {
     queued: Vec<(Record, Vec<Transition>)>,
     durable_first: bool,
     forgotten: bool,
+    /// The probes of a run, by when it started.
+    probes: Option<(Option<Timestamp>, Probes)>,
+    /// The run that the agent before knew.
+    adopted: Option<Timestamp>,
 }
 
 struct World {
@@ -89,12 +112,22 @@ struct World {
     ever_unwanted: bool,
     started_since_request: bool,
     outside_starts: u32,
+    silent: bool,
 }
 
 impl World {
-    fn new(policy: RestartPolicy) -> Self {
+    fn new(declared: Declared) -> Self {
         let mut assignment = assignment(Desired::Running, 0);
-        assignment.spec.restart = policy;
+        let spec = &mut assignment.spec;
+        spec.restart = declared.policy;
+        spec.limits.storage_bytes = Some(LIMIT);
+        spec.limits.storage_exceeded = declared.storage;
+        spec.stop_after_seconds = Some(60);
+        spec.probes.extend(declared.probe.map(|role| ProbeSpec {
+            retries: 1,
+            start_period_seconds: 0,
+            ..ProbeSpec::new(role, ProbeKind::Tcp { port: 80 })
+        }));
         Self {
             now: 1,
             engine: Engine::default(),
@@ -106,6 +139,7 @@ impl World {
             ever_unwanted: false,
             started_since_request: true,
             outside_starts: 0,
+            silent: false,
         }
     }
 
@@ -117,7 +151,16 @@ impl World {
                 serde_json::from_str(&serde_json::to_string(&r).unwrap()).unwrap()
             },
         );
-        Memory { record, look: None, step: None, queued: Vec::new(), durable_first: false, forgotten: false }
+        Memory {
+            adopted: record.last_started,
+            record,
+            look: None,
+            step: None,
+            queued: Vec::new(),
+            durable_first: false,
+            forgotten: false,
+            probes: None,
+        }
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -168,7 +211,55 @@ impl World {
                     self.assignment = None;
                 }
             }
+            Happening::Probe(passes) => self.probe(passes),
+            Happening::Measure(over) => self.measure(over),
+            Happening::Silence(silent) => self.silent = silent,
         }
+    }
+
+    fn lease_age(&self) -> Duration {
+        Duration::from_secs(if self.silent { 61 } else { 0 })
+    }
+
+    fn probe(&mut self, passes: bool) {
+        let started = self.engine.alive().and_then(|container| container.started_at);
+        let (verdict, now) = (if passes { Verdict::Passed } else { Verdict::Failed }, at(self.now));
+        if let Some((_, probes)) = self.memory.probes.as_mut().filter(|(of, _)| *of == started) {
+            let result = ProbeResult { at: now, took: Duration::ZERO, verdict, message: String::new() };
+            *probes = std::mem::take(probes).observe(0, now, result);
+        }
+    }
+
+    fn measure(&mut self, over: bool) {
+        let assignment = self.assignment.clone();
+        let Some(wish) = Wish::of(assignment.as_ref(), true) else { return };
+        let wish = wish.under_lease(self.lease_age());
+        let bytes = if over { LIMIT + 1 } else { LIMIT / 2 };
+        let (record, told) = measured(&wish, &self.memory.record, bytes, at(self.now));
+        assert_eq!(measured(&wish, &record, bytes, at(self.now)), (record.clone(), None), "once");
+        self.note(record, told.into_iter().collect());
+    }
+
+    /// What the agent makes of the probes of the run that it sees.
+    fn judge(&mut self, wish: &Wish<'_>, seen: &Seen) {
+        let (Wish::Run(assignment), Some(container)) = (wish, seen.container()) else { return };
+        if container.status != ContainerStatus::Running || assignment.spec.probes.is_empty() {
+            return;
+        }
+        let (specs, started, now) = (&assignment.spec.probes, container.started_at, at(self.now));
+        if self.memory.probes.as_ref().is_none_or(|(of, _)| *of != started) {
+            let begun = started.unwrap_or(now);
+            let probes = if self.memory.adopted == started {
+                Probes::resumed(specs, begun, self.memory.record.status.health, now)
+            } else {
+                Probes::new(specs, begun, now)
+            };
+            self.memory.probes = Some((started, probes));
+        }
+        let Some((_, probes)) = &self.memory.probes else { return };
+        let (record, told) = probed(wish, &self.memory.record, probes, now);
+        assert_eq!(probed(wish, &record, probes, now), (record.clone(), None), "once");
+        self.note(record, told.into_iter().collect());
     }
 
     fn flush(&mut self) {
@@ -198,6 +289,7 @@ impl World {
     fn agent(&mut self) -> bool {
         let assignment = self.assignment.clone();
         let Some(wish) = Wish::of(assignment.as_ref(), true) else { return false };
+        let wish = wish.under_lease(self.lease_age());
         if let Some((step, wanted)) = self.memory.step.take() {
             if self.memory.durable_first {
                 self.flush();
@@ -210,7 +302,10 @@ impl World {
             return true;
         };
         let (record, happened) = observe(&wish, &self.memory.record, &seen, at(looked));
+        let again = observe(&wish, &record, &seen, at(looked));
+        assert_eq!(again, (record.clone(), vec![]), "seeing it again is no news");
         self.note(record, happened);
+        self.judge(&wish, &seen);
         let heeded = heed(&wish, &self.memory.record, &seen, at(self.now));
         self.memory.durable_first |= heeded.durable_first;
         self.note(heeded.record, heeded.transition.into_iter().collect());
@@ -228,7 +323,8 @@ impl World {
             step => {
                 let (record, transition) = begin(&wish, &self.memory.record, step, at(self.now));
                 self.note(record, transition.into_iter().collect());
-                self.memory.step = Some((step, matches!(wish, Wish::Run(_))));
+                let excused = self.memory.record.doom.is_some() || self.memory.record.stopping_for.is_some();
+                self.memory.step = Some((step, matches!(wish, Wish::Run(_)) && !excused));
                 true
             }
         }
@@ -258,7 +354,7 @@ impl World {
                 self.engine.end(self.now, 143, None);
             }
             Step::Remove => {
-                assert!(!wanted || self.engine.alive().is_none(), "removed while it ran");
+                assert!(self.engine.alive().is_none() || !wanted, "removed while it ran");
                 self.engine.container = None;
             }
             Step::Nothing | Step::WaitUntil(_) | Step::Inspect | Step::Forget => unreachable!(),
@@ -267,13 +363,18 @@ impl World {
 
     /// Lets the agent finish, with time passing as it asks for.
     fn settle(&mut self) {
-        self.engine.fail_next = false;
+        (self.engine.fail_next, self.silent) = (false, false);
         for _ in 0..400 {
             self.now += 1;
             if self.agent() {
                 continue;
             }
             self.flush();
+            if self.is_to_be_mended() {
+                self.probe(true);
+                self.measure(false);
+                continue;
+            }
             let assignment = self.assignment.clone();
             let Some(wish) = Wish::of(assignment.as_ref(), true) else { return };
             let (seen, _) = self.memory.look.clone().unwrap();
@@ -283,6 +384,14 @@ impl World {
             }
         }
         panic!("never at rest: {:?}", self.memory.record);
+    }
+
+    /// Whether it runs, and is not yet found to be well.
+    fn is_to_be_mended(&self) -> bool {
+        let status = &self.memory.record.status;
+        let wanted = self.assignment.as_ref().is_some_and(|a| a.desired == Desired::Running);
+        let unproved = self.memory.probes.is_some() && status.health != Health::Healthy;
+        wanted && status.progress.phase == Phase::Running && (unproved || status.storage_exceeded)
     }
 
     fn check_at_rest(&self, policy: RestartPolicy) {
@@ -299,7 +408,11 @@ impl World {
                         assert_eq!(status.started_at, self.engine.container.as_ref().unwrap().started_at);
                         assert_eq!((status.progress.phase, status.health), (Phase::Running, Health::Healthy));
                     } else {
-                        assert!(given_up && policy != RestartPolicy::Always, "{status:?}");
+                        let full = matches!(
+                            status.outcome,
+                            Some(Outcome::Failed { reason: FailureReason::StorageExceeded, .. })
+                        );
+                        assert!(given_up && (full || policy != RestartPolicy::Always), "{status:?}");
                     }
                     if alive || policy == RestartPolicy::Always {
                         assert!(self.started_since_request, "a restart that never happened");
@@ -361,6 +474,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Want(Desired::Running)),
         1 => Just(Happening::Want(Desired::Stopped)),
         2 => Just(Happening::AskRestart),
+        3 => any::<bool>().prop_map(Happening::Probe),
+        2 => any::<bool>().prop_map(Happening::Measure),
+        1 => any::<bool>().prop_map(Happening::Silence),
     ]
 }
 
@@ -383,21 +499,27 @@ fn policy() -> impl Strategy<Value = RestartPolicy> {
     ]
 }
 
+fn declared() -> impl Strategy<Value = Declared> {
+    let probe = prop_oneof![Just(None), Just(Some(ProbeRole::Liveness)), Just(Some(ProbeRole::Readiness))];
+    let storage = prop_oneof![Just(StorageExceeded::Mark), Just(StorageExceeded::Stop)];
+    (policy(), probe, storage).prop_map(|(policy, probe, storage)| Declared { policy, probe, storage })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_wish_comes_true_and_the_story_stays_straight(
-        policy in policy(),
+        declared in declared(),
         happenings in prop::collection::vec(happening(), 0..80),
         leaving in leaving(),
     ) {
-        let mut world = World::new(policy);
+        let mut world = World::new(declared);
         for happening in happenings.into_iter().chain(leaving) {
             world.happen(happening);
         }
         world.settle();
-        world.check_at_rest(policy);
+        world.check_at_rest(declared.policy);
         world.check_history();
         let (log, container) = (world.log.len(), world.engine.container.clone());
         world.happen(Happening::Crash);

@@ -417,12 +417,22 @@ fn a_stop_or_removal_that_fails_is_tried_again_later_and_ends_nothing() {
     let step = Step::Stop { grace: Duration::ZERO };
     let timeout = Failure { reason: None, message: "no answer".into() };
     let record = after(&wish, &[(running(0), 1)]);
-    let (record, transition) = failed(&wish, &record, step, timeout, at(2));
-    assert_eq!(transition, None);
+    let (record, transition) = failed(&wish, &record, step, timeout.clone(), at(2));
+    let told = transition.unwrap();
+    assert_eq!(told.message, "the container does not stop, and is tried again: no answer");
+    assert_eq!((told.cause, told.status.outcome.clone()), (Cause::Engine, None));
     let Step::WaitUntil(due) = decide(&wish, &record, &running(0), at(2)) else { panic!("must wait") };
     assert!(due > at(2));
     assert!(matches!(decide(&wish, &record, &running(0), due), Step::Stop { .. }));
     assert!(matches!(decide(&wish, &succeeded(&record), &running(0), at(3)), Step::Stop { .. }));
+    // However long it lasts, it is told of now and then, and never given up.
+    let (mut record, mut told) = (record, 1);
+    for _ in 0..63 {
+        let (next, transition) = failed(&wish, &record, step, timeout.clone(), due);
+        (record, told) = (next, told + u32::from(transition.is_some()));
+        assert!(matches!(decide(&wish, &record, &running(0), due), Step::WaitUntil(_)));
+    }
+    assert_eq!(told, 7);
 }
 
 #[test]

@@ -1,28 +1,23 @@
 //! Containers, in the engine's words and in ours.
 
-use std::collections::{BTreeMap, HashMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, HashMap, btree_map::Entry},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
-    HostConfigLogConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, PortMap,
 };
 use domain::{
     Timestamp,
-    assignment::Assignment,
-    deployment::{PortSpec, Transport},
+    deployment::Transport,
     id::{FleetId, InstanceId, NodeId},
-    instance::{FailureReason, PublishedPort},
+    instance::PublishedPort,
     plan::{Container, ContainerStatus},
 };
 
-use super::failure::{Failure, trimmed};
-use crate::runtime::{
-    LABEL_DEPLOYMENT, LABEL_FLEET, LABEL_INSTANCE, LABEL_NODE, LABEL_REVISION, RuntimeError, container_name,
-};
-
-/// Most of a container's log that the engine keeps, in files of [`LOG_FILE_SIZE`].
-const LOG_FILES: &str = "3";
-const LOG_FILE_SIZE: &str = "10m";
+use super::{create, failure::trimmed};
+use crate::runtime::{LABEL_FLEET, LABEL_INSTANCE, LABEL_NODE, RuntimeError, container_name};
 
 /// Whose containers are ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +27,14 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Label filters that let only our containers through.
+    /// The labels that say whose something is.
+    pub(super) fn labels(&self) -> [(String, String); 2] {
+        [(LABEL_FLEET.to_owned(), self.fleet.to_string()), (LABEL_NODE.to_owned(), self.node.to_string())]
+    }
+
+    /// Label filters that let only what is ours through.
     pub(super) fn filters(&self) -> Vec<String> {
-        vec![format!("{LABEL_FLEET}={}", self.fleet), format!("{LABEL_NODE}={}", self.node)]
+        self.labels().iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 }
 
@@ -43,6 +43,12 @@ impl Owner {
 pub(super) struct Inspected {
     pub(super) container: Container,
     pub(super) instance_id: Option<InstanceId>,
+    /// Networks that it shall join before it starts, and has not.
+    pub(super) to_join: Vec<create::Attachment>,
+    /// Those that it is in, and the ids that they had when it joined them.
+    pub(super) networks: Vec<(create::Attachment, Option<String>)>,
+    /// How many host ports the engine chooses from at each start; 0 where it does not.
+    pub(super) ranged_ports: usize,
     fleet: Option<String>,
     node: Option<String>,
     name: String,
@@ -56,10 +62,26 @@ impl Inspected {
             .filter(|id| !id.is_empty())
             .ok_or_else(|| RuntimeError::unreachable("the engine describes a container without an id"))?;
         let labels = response.config.and_then(|config| config.labels).unwrap_or_default();
-        let ports = response.network_settings.and_then(|settings| settings.ports);
-        let container = container(container_id, response.state, response.image, ports);
+        let settings = response.network_settings.unwrap_or_default();
+        let joined = settings.networks.unwrap_or_default();
+        let mut to_join = create::attachments(&labels);
+        to_join.retain(|attachment| !joined.contains_key(&attachment.name));
+        let ports = settings.ports;
+        let host = response.host_config.unwrap_or_default();
+        let addresses = addresses(host.network_mode.as_deref(), &joined);
+        let asked = host
+            .port_bindings
+            .unwrap_or_default()
+            .into_values()
+            .flatten()
+            .flatten()
+            .filter_map(|binding| binding.host_port);
+        let container = container(container_id, response.state, response.image, ports, addresses);
         Ok(Self {
             container,
+            to_join,
+            networks: joined.into_iter().map(create::Attachment::joined).collect(),
+            ranged_ports: asked.filter_map(|port| range_length(&port)).max().unwrap_or(0),
             instance_id: labels.get(LABEL_INSTANCE).and_then(|text| text.parse().ok()),
             fleet: labels.get(LABEL_FLEET).cloned(),
             node: labels.get(LABEL_NODE).cloned(),
@@ -103,6 +125,7 @@ fn container(
     state: Option<ContainerState>,
     image_id: Option<String>,
     ports: Option<PortMap>,
+    addresses: Vec<IpAddr>,
 ) -> Container {
     let state = state.unwrap_or_default();
     let status = status(&state);
@@ -121,7 +144,21 @@ fn container(
         ports: if status.is_alive() { published(ports.unwrap_or_default()) } else { Vec::new() },
         outside_signal: None,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0 && status.is_alive()),
+        addresses: if status.is_alive() { addresses } else { Vec::new() },
     }
+}
+
+/// Where the host reaches it: at its own loopback where they share a network, else
+/// at the container's address in each network, by name, those of IPv4 first.
+fn addresses(mode: Option<&str>, joined: &HashMap<String, EndpointSettings>) -> Vec<IpAddr> {
+    if mode == Some("host") {
+        return vec![Ipv4Addr::LOCALHOST.into()];
+    }
+    let by_name: BTreeMap<_, _> = joined.iter().collect();
+    let given = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
+    let v4 = by_name.values().filter_map(|endpoint| given(&endpoint.ip_address));
+    let v6 = by_name.values().filter_map(|endpoint| given(&endpoint.global_ipv6_address));
+    v4.chain(v6).filter(|address| !address.is_unspecified()).collect()
 }
 
 fn status(state: &ContainerState) -> ContainerStatus {
@@ -175,6 +212,13 @@ fn published(ports: PortMap) -> Vec<PublishedPort> {
     ports
 }
 
+/// Reads `30000-32767`.
+fn range_length(text: &str) -> Option<usize> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    Some(last.checked_sub(first)?.saturating_add(1))
+}
+
 /// Reads `80/tcp`.
 fn inside_port(text: &str) -> Option<(u16, Transport)> {
     let (port, transport) = text.split_once('/')?;
@@ -182,93 +226,8 @@ fn inside_port(text: &str) -> Option<(u16, Transport)> {
     Some((port.parse().ok()?, transport))
 }
 
-/// What the engine is told to make.
-///
-/// No init process is put in front of the image's own: images that bring one
-/// insist on being the first process, and `docker run` adds none either.
-pub(super) fn create_body(assignment: &Assignment, owner: &Owner) -> ContainerCreateBody {
-    let spec = &assignment.spec;
-    let words = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
-    ContainerCreateBody {
-        hostname: Some(assignment.deployment_name.clone()),
-        image: Some(spec.image.clone()),
-        entrypoint: words(&spec.entrypoint),
-        cmd: words(&spec.command),
-        env: Some(spec.env.0.iter().map(|(name, value)| format!("{name}={value}")).collect()),
-        exposed_ports: Some(spec.ports.iter().map(port_key).collect()),
-        labels: Some(labels(assignment, owner)),
-        // For whoever else stops it: the engine itself when it goes down.
-        stop_timeout: Some(spec.stop_grace_seconds.into()),
-        host_config: Some(host_config(assignment)),
-        ..ContainerCreateBody::default()
-    }
-}
-
-fn host_config(assignment: &Assignment) -> HostConfig {
-    let limits = assignment.spec.limits;
-    let memory = i64::try_from(limits.memory_bytes).unwrap_or(i64::MAX);
-    let log_options = [("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)];
-    HostConfig {
-        nano_cpus: Some(i64::from(limits.cpu_millis) * 1_000_000),
-        memory: Some(memory),
-        // Memory and swap together: as much as memory alone means no swap.
-        memory_swap: Some(memory),
-        pids_limit: Some(limits.pids.into()),
-        port_bindings: Some(port_bindings(&assignment.spec.ports)),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(log_options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()),
-        }),
-        // Who restarts is the agent, which reports it.
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            ..RestartPolicy::default()
-        }),
-        ..HostConfig::default()
-    }
-}
-
-fn labels(assignment: &Assignment, owner: &Owner) -> HashMap<String, String> {
-    HashMap::from([
-        (LABEL_FLEET.to_owned(), owner.fleet.to_string()),
-        (LABEL_NODE.to_owned(), owner.node.to_string()),
-        (LABEL_INSTANCE.to_owned(), assignment.instance_id.to_string()),
-        (LABEL_DEPLOYMENT.to_owned(), assignment.deployment_id.to_string()),
-        (LABEL_REVISION.to_owned(), assignment.revision.to_string()),
-    ])
-}
-
-fn port_key(port: &PortSpec) -> String {
-    format!("{}/{}", port.container_port, port.transport.as_str())
-}
-
-/// An empty host port lets the engine choose.
-fn port_bindings(ports: &[PortSpec]) -> PortMap {
-    let mut map = PortMap::new();
-    for port in ports {
-        let host_port = port.host_port.map(|number| number.to_string()).unwrap_or_default();
-        let binding = PortBinding { host_ip: None, host_port: Some(host_port) };
-        map.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
-    }
-    map
-}
-
-/// What it means that the engine did not make a container.
-pub(super) fn create_error(failure: Failure) -> RuntimeError {
-    match failure {
-        Failure::Answered { status: 404, message } => {
-            RuntimeError::refused(FailureReason::ImageNotFound, trimmed(&message))
-        }
-        Failure::Answered { status: 400, message } => {
-            RuntimeError::refused(FailureReason::SpecRefused, trimmed(&message))
-        }
-        other => other.or_refused(FailureReason::StartFailed),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use domain::{deployment::InstanceSpec, id::DeploymentId, instance::Desired};
     use uuid::Uuid;
 
     use super::*;
@@ -279,41 +238,6 @@ mod tests {
 
     fn owner() -> Owner {
         Owner { fleet: FleetId::from_uuid(Uuid::from_u128(1)), node: NodeId::from_uuid(Uuid::from_u128(2)) }
-    }
-
-    fn assignment() -> Assignment {
-        let mut spec = InstanceSpec::of_image("app:1");
-        spec.limits.cpu_millis = 250;
-        spec.env.0.insert("A".into(), "b=c".into());
-        spec.ports = vec![
-            PortSpec { container_port: 80, host_port: None, transport: Transport::Tcp },
-            PortSpec { container_port: 80, host_port: Some(8080), transport: Transport::Tcp },
-        ];
-        Assignment {
-            instance_id: instance(7),
-            deployment_id: DeploymentId::from_uuid(Uuid::nil()),
-            deployment_name: "web".into(),
-            revision: 3,
-            spec,
-            desired: Desired::Running,
-            restart_generation: 0,
-        }
-    }
-
-    #[test]
-    fn a_container_is_made_with_its_limits_and_without_swap_or_restarts() {
-        let body = create_body(&assignment(), &owner());
-        let host = body.host_config.unwrap();
-        assert_eq!(host.nano_cpus, Some(250_000_000));
-        assert_eq!((host.memory, host.memory_swap), (Some(512 << 20), Some(512 << 20)));
-        assert_eq!(host.pids_limit, Some(1024));
-        assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
-        assert_eq!((body.hostname.as_deref(), body.entrypoint, body.cmd), (Some("web"), None, None));
-        assert_eq!(body.env.unwrap(), ["A=b=c"]);
-        let bindings = host.port_bindings.unwrap().remove("80/tcp").flatten().unwrap();
-        let ports: Vec<_> = bindings.into_iter().map(|b| b.host_port.unwrap()).collect();
-        assert_eq!(ports, ["", "8080"]);
-        assert_eq!(body.labels.unwrap().len(), 5);
     }
 
     fn inspect(json: serde_json::Value) -> Inspected {
@@ -345,6 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_reached_at_its_own_addresses_or_at_the_hosts() {
+        let networks = serde_json::json!({
+            "front": { "IPAddress": "172.18.0.2", "GlobalIPv6Address": "fd00::2" },
+            "back": { "IPAddress": "172.17.0.3", "GlobalIPv6Address": "" },
+        });
+        let read = |status: &str, mode: &str| {
+            inspect(serde_json::json!({
+                "Id": "0a1b", "State": { "Status": status }, "HostConfig": { "NetworkMode": mode },
+                "NetworkSettings": { "Networks": networks },
+            }))
+            .container
+        };
+        let all: Vec<_> = read("running", "back").addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["172.17.0.3", "172.18.0.2", "fd00::2"]);
+        assert_eq!(read("running", "host").addresses, [IpAddr::from(Ipv4Addr::LOCALHOST)]);
+        assert!(read("exited", "back").addresses.is_empty());
+        let none = inspect(serde_json::json!({ "Id": "0a1b", "State": { "Status": "running" } }));
+        assert_eq!(none.container.addresses.len(), 0);
+    }
+
+    #[test]
     fn a_container_that_never_started_has_no_times_and_no_code() {
         let container = inspect(serde_json::json!({
             "Id": "0a1b",
@@ -358,6 +303,18 @@ mod tests {
         assert_eq!((container.started_at, container.finished_at), (None, None));
         assert_eq!((container.exit_code, container.pid), (None, None));
         assert_eq!(container.error, "exec failed: no such file");
+    }
+
+    #[test]
+    fn a_container_knows_the_networks_that_it_has_yet_to_join() {
+        let joins = r#"[{"name":"back","aliases":["db"]},{"name":"side","aliases":[]}]"#;
+        let read = inspect(serde_json::json!({
+            "Id": "0a1b", "State": { "Status": "created" },
+            "Config": { "Labels": { create::LABEL_NETWORKS: joins } },
+            "NetworkSettings": { "Networks": { "front": {}, "side": {} } },
+        }));
+        assert_eq!(read.to_join.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["back"]);
+        assert_eq!(inspect(serde_json::json!({ "Id": "0a1b" })).to_join, []);
     }
 
     #[test]

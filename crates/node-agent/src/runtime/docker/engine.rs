@@ -21,6 +21,9 @@ const NEGOTIATION_LIMIT: Duration = Duration::from_secs(10);
 /// How much longer than the header of an answer its body may take.
 const BODY_MORE: Duration = Duration::from_secs(10);
 
+/// Header with the login for a registry.
+const REGISTRY_AUTH: &str = "x-registry-auth";
+
 /// Where the engine is.
 enum Host {
     Unix(String),
@@ -31,14 +34,16 @@ enum Host {
 #[derive(Clone)]
 pub(super) struct Engine {
     pub(super) docker: Docker,
-    api: ApiVersion,
+    pub(super) api: ApiVersion,
+    /// Whether it is Podman, which chooses no host port from a range.
+    pub(super) is_podman: bool,
 }
 
 /// Such as 1.41.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ApiVersion {
-    major: usize,
-    minor: usize,
+pub(super) struct ApiVersion {
+    pub(super) major: usize,
+    pub(super) minor: usize,
 }
 
 impl ApiVersion {
@@ -132,7 +137,9 @@ impl Connection {
         let api = agree(parse(version.api_version), parse(version.min_api_version))
             .map_err(RuntimeError::unreachable)?;
         tracing::debug!(%api, "agreed on a version with the engine");
-        Ok(Engine { docker: versioned(docker, api), api })
+        let components = version.components.unwrap_or_default();
+        let is_podman = components.iter().any(|component| component.name.contains("Podman"));
+        Ok(Engine { docker: versioned(docker, api), api, is_podman })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Engine>> {
@@ -162,8 +169,26 @@ fn versioned(docker: Docker, api: ApiVersion) -> Docker {
         if let Ok(uri) = http::Uri::from_parts(parts) {
             *request.uri_mut() = uri;
         }
+        if let Some(login) = request.headers_mut().get_mut(REGISTRY_AUTH) {
+            *login = url_safe(login);
+        }
         request
     })
+}
+
+/// A login as engines read it, which is in the alphabet for URLs. The client library
+/// writes the other one, and an engine takes a login that it cannot read for none at
+/// all: passwords with a `?` or `>` in the wrong place were no passwords.
+fn url_safe(login: &http::HeaderValue) -> http::HeaderValue {
+    let swap = |byte: &u8| match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => *other,
+    };
+    let bytes: Vec<u8> = login.as_bytes().iter().map(swap).collect();
+    let mut login = http::HeaderValue::from_bytes(&bytes).unwrap_or_else(|_| login.clone());
+    login.set_sensitive(true);
+    login
 }
 
 /// What the agent wants to know of an engine.

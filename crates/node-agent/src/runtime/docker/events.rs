@@ -35,9 +35,16 @@ fn event(message: EventMessage) -> Option<ContainerEvent> {
     let kind = match message.action?.as_str() {
         "start" => EventKind::Started,
         "die" => EventKind::Died,
-        "kill" => EventKind::Killed { signal: attributes.get("signal").and_then(|text| signal(text))? },
-        "destroy" => EventKind::Destroyed,
-        "create" | "stop" | "oom" | "pause" | "unpause" | "rename" | "restart" | "update" => EventKind::Other,
+        // Podman does not say which signal it was.
+        "kill" => attributes
+            .get("signal")
+            .and_then(|text| signal(text))
+            .map_or(EventKind::Other, |signal| EventKind::Killed { signal }),
+        // The latter is Podman's word.
+        "destroy" | "remove" => EventKind::Destroyed,
+        "pause" => EventKind::Paused,
+        "unpause" => EventKind::Unpaused,
+        "create" | "stop" | "oom" | "rename" | "restart" | "update" => EventKind::Other,
         _ => return None,
     };
     let at = match (message.time_nano, message.time) {
@@ -94,10 +101,17 @@ mod tests {
             ("start", EventKind::Started),
             ("die", EventKind::Died),
             ("destroy", EventKind::Destroyed),
-            ("pause", EventKind::Other),
+            ("remove", EventKind::Destroyed),
+            ("pause", EventKind::Paused),
         ] {
             assert_eq!(read(action, ours()).map(|e| e.kind), Some(kind));
         }
+    }
+
+    #[test]
+    fn a_kill_by_an_unnamed_signal_is_still_something_that_happened() {
+        let podmans = serde_json::json!({ LABEL_INSTANCE: Uuid::nil().to_string() });
+        assert_eq!(read("kill", podmans).map(|e| e.kind), Some(EventKind::Other));
     }
 
     #[test]

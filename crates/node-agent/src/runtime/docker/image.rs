@@ -1,93 +1,79 @@
 //! Fetching images.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::time::Duration;
 
-use bollard::{Docker, errors::Error, models::CreateImageInfo, query_parameters::CreateImageOptionsBuilder};
-use domain::instance::FailureReason;
-use futures_util::{
-    Stream, StreamExt as _,
-    stream::{self, BoxStream},
+use bollard::{
+    Docker,
+    auth::DockerCredentials,
+    errors::Error,
+    models::{CreateImageInfo, ImageInspect},
+    query_parameters::CreateImageOptionsBuilder,
 };
-use tokio::{sync::OwnedMutexGuard, time::timeout};
+use domain::instance::FailureReason;
+use futures_util::{Stream, StreamExt as _, future, stream};
 
 use super::failure::{Failure, trimmed};
-use crate::runtime::{PullProgress, RuntimeError};
+use crate::{
+    pull::verdict,
+    runtime::{ImageInfo, LoginProof, PullSign, RegistryLogin, RuntimeError},
+};
 
-/// How often a pull that waits for another one of the same image says so: that
-/// counts as a sign of life.
-const WAITING: Duration = Duration::from_secs(2);
+/// How long the engine may take to begin its answer. It does so once the registry
+/// has told it of the image, which takes a minute where a name server is slow. Whoever
+/// calls has a shorter patience of his own.
+const HEADER: Duration = Duration::from_secs(600);
 
-/// The images that are being fetched, so that each is fetched once at a time.
-#[derive(Clone, Default)]
-pub(super) struct Pulls {
-    /// Held for looking one up only, never across an await.
-    turns: Arc<Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>>,
-}
-
-type Turn = Arc<tokio::sync::Mutex<()>>;
-
-impl Pulls {
-    fn turn(&self, image: &str) -> Turn {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = turns.get(image).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Turn::default();
-        turns.insert(image.to_owned(), Arc::downgrade(&turn));
-        turn
-    }
-}
-
-enum Step {
-    Waiting(Turn),
-    /// The guard is the turn; it ends with the stream.
-    Pulling(BoxStream<'static, Result<CreateImageInfo, Error>>, OwnedMutexGuard<()>),
-    Done,
-}
-
-/// Fetches an image, when nobody else is fetching it.
-pub(super) fn pull(
-    docker: Docker,
-    pulls: Pulls,
-    image: String,
-) -> impl Stream<Item = Result<PullProgress, RuntimeError>> + Send {
-    let step = Step::Waiting(pulls.turn(&image));
-    stream::unfold((step, docker, image), |(mut step, docker, image)| async move {
-        loop {
-            step = match step {
-                Step::Waiting(turn) => match timeout(WAITING, Arc::clone(&turn).lock_owned()).await {
-                    Ok(guard) => Step::Pulling(request(&docker, &image), guard),
-                    Err(_) => {
-                        let status = "waiting for the same image".to_owned();
-                        let progress = PullProgress { status, ..PullProgress::default() };
-                        return Some((Ok(progress), (Step::Waiting(turn), docker, image)));
-                    }
-                },
-                Step::Pulling(mut answers, guard) => match answers.next().await? {
-                    Ok(answer) => {
-                        return Some((Ok(progress(answer)), (Step::Pulling(answers, guard), docker, image)));
-                    }
-                    Err(error) => return Some((Err(pull_error(&error)), (Step::Done, docker, image))),
-                },
-                Step::Done => return None,
-            };
-        }
+/// What is told of an image that was asked for as `name`. `None` for an answer
+/// without an id, which no engine gives.
+pub(super) fn info(name: &str, found: ImageInspect) -> Option<ImageInfo> {
+    let config = found.config.unwrap_or_default();
+    let digests = found.repo_digests.unwrap_or_default();
+    Some(ImageInfo {
+        id: found.id?,
+        digest: digest_of(name, &digests),
+        health_test: config.healthcheck.and_then(|check| check.test).unwrap_or_default(),
+        shell: config.shell.unwrap_or_default(),
     })
 }
 
-fn request(docker: &Docker, image: &str) -> BoxStream<'static, Result<CreateImageInfo, Error>> {
-    if !is_reference(image) {
-        let message = "invalid reference format".to_owned();
-        let refusal = Error::DockerResponseServerError { status_code: 400, message };
-        return stream::iter([Err(refusal)]).boxed();
+/// The digest by which the registry of `name` knows an image; any other's where
+/// that one does not.
+fn digest_of(name: &str, digests: &[String]) -> Option<String> {
+    let split = || digests.iter().filter_map(|entry| entry.split_once('@'));
+    let base = name.split('@').next().unwrap_or_default();
+    let named = split().find(|(repository, _)| {
+        base.strip_prefix(repository).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    });
+    named.or_else(|| split().next()).map(|(_, digest)| digest.to_owned())
+}
+
+/// Fetches an image.
+pub(super) fn pull(
+    docker: &Docker,
+    image: String,
+    login: Option<RegistryLogin>,
+) -> impl Stream<Item = Result<PullSign, RuntimeError>> + Send + use<> {
+    if !is_reference(&image) {
+        let error = RuntimeError::refused(FailureReason::ImageNotFound, "invalid reference format");
+        return stream::once(future::ready(Err(error))).left_stream();
     }
-    let options = CreateImageOptionsBuilder::default().from_image(&with_tag(image)).build();
-    docker.create_image(Some(options), None, None).boxed()
+    let options = CreateImageOptionsBuilder::default().from_image(&with_tag(&image)).build();
+    let answers =
+        docker.clone().with_timeout(HEADER).create_image(Some(options), None, login.map(credentials));
+    answers.map(move |answer| answer.map(sign).map_err(|error| pull_error(&error, &image))).right_stream()
+}
+
+fn credentials(login: RegistryLogin) -> DockerCredentials {
+    let server = Some(login.server);
+    let nothing = DockerCredentials { serveraddress: server, ..DockerCredentials::default() };
+    match login.proof {
+        LoginProof::Password { username, password } => {
+            DockerCredentials { username: Some(username), password: Some(password.to_string()), ..nothing }
+        }
+        LoginProof::IdentityToken { username, token } => {
+            DockerCredentials { username: Some(username), identitytoken: Some(token.to_string()), ..nothing }
+        }
+    }
 }
 
 /// An image reference that names one image: without a tag an engine would fetch
@@ -97,12 +83,12 @@ fn with_tag(image: &str) -> String {
     if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
 }
 
-fn progress(info: CreateImageInfo) -> PullProgress {
+fn sign(info: CreateImageInfo) -> PullSign {
     let detail = info.progress_detail.unwrap_or_default();
     let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
-    let status = info.status.unwrap_or_default();
-    PullProgress {
-        status: info.id.map_or_else(|| status.clone(), |id| format!("{id}: {status}")),
+    PullSign {
+        id: info.id.filter(|id| !id.is_empty()),
+        status: info.status.unwrap_or_default(),
         current_bytes: bytes(detail.current),
         total_bytes: bytes(detail.total),
     }
@@ -116,33 +102,14 @@ pub(super) fn is_reference(image: &str) -> bool {
     image.bytes().all(allowed) && image.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-/// What an engine says about a pull is for people; which of them it was has to
-/// be guessed from the words, which registries and engines have kept for years.
-fn pull_error(error: &Error) -> RuntimeError {
-    let (status, message) = match Failure::of(error) {
-        Failure::Answered { status, message } => (status, message),
-        Failure::Unanswered(error) => return error,
-    };
-    let lower = message.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let reason = if says(&[
-        "denied",
-        "unauthorized",
-        "authentication required",
-        "no basic auth credentials",
-        "403 forbidden",
-    ]) {
-        FailureReason::ImageDenied
-    } else if status == 400
-        || says(&["manifest unknown", "name unknown", "no matching manifest", "repository does not exist"])
-        || (status == 404 && says(&["not found"]))
-        || says(&["not found: manifest", "no such image", "invalid reference"])
-    {
-        FailureReason::ImageNotFound
-    } else {
-        FailureReason::ImagePullFailed
-    };
-    RuntimeError::refused(reason, trimmed(&message))
+fn pull_error(error: &Error, image: &str) -> RuntimeError {
+    // An engine answers 500 for a registry's 503; its own are of a proxy before it.
+    match Failure::of(error) {
+        Failure::Answered { status, message } => {
+            RuntimeError::refused(verdict::reason(status, &message, image), trimmed(&message))
+        }
+        Failure::Unanswered(error) => error,
+    }
 }
 
 #[cfg(test)]
@@ -150,47 +117,52 @@ mod tests {
     use super::*;
     use crate::runtime::RuntimeErrorKind;
 
-    fn kind(status_code: u16, message: &str) -> RuntimeErrorKind {
-        pull_error(&Error::DockerResponseServerError { status_code, message: message.into() }).kind
+    fn error(status_code: u16, message: &str) -> RuntimeError {
+        pull_error(&Error::DockerResponseServerError { status_code, message: message.into() }, "r/app:1")
     }
 
     #[test]
-    fn refusals_of_a_pull_are_told_apart_by_their_words() {
-        use FailureReason::{ImageDenied, ImageNotFound, ImagePullFailed};
-        for (status, message, reason) in [
-            (
-                404,
-                "manifest for 10.0.0.1:5000/app:2 not found: manifest unknown: manifest unknown",
-                ImageNotFound,
-            ),
-            (
-                404,
-                "pull access denied for app, repository does not exist or may require 'docker login'",
-                ImageDenied,
-            ),
-            (
-                500,
-                "Head \"https://r/v2/app/manifests/1\": unauthorized: authentication required",
-                ImageDenied,
-            ),
-            (400, "invalid reference format", ImageNotFound),
-            (
-                500,
-                "Get \"http://10.0.0.1:5000/v2/\": dial tcp 10.0.0.1:5000: connect: connection refused",
-                ImagePullFailed,
-            ),
-            (500, "Get \"https://r/v2/\": dial tcp: lookup r: no such host", ImagePullFailed),
-        ] {
-            assert_eq!(kind(status, message), RuntimeErrorKind::Refused(reason), "{message}");
-        }
-        let in_stream = Error::DockerStreamError { error: "no matching manifest for linux/arm64".into() };
-        assert_eq!(pull_error(&in_stream).kind, RuntimeErrorKind::Refused(ImageNotFound));
+    fn a_refusal_in_the_answer_and_one_in_its_stream_mean_the_same() {
+        let refused = RuntimeErrorKind::Refused(FailureReason::ImageDenied);
+        assert_eq!(error(500, "unauthorized:\n authentication required").kind, refused);
+        assert_eq!(error(500, "unauthorized:\n no").message, "unauthorized: no");
+        let in_stream = Error::DockerStreamError { error: "denied".into() };
+        assert_eq!(pull_error(&in_stream, "r/app:1").kind, refused);
     }
 
     #[test]
     fn an_engine_that_is_away_is_no_refusal() {
-        assert_eq!(kind(503, "no"), RuntimeErrorKind::Unreachable);
-        assert_eq!(pull_error(&Error::RequestTimeoutError).kind, RuntimeErrorKind::Timeout);
+        assert_eq!(error(503, "no").kind, RuntimeErrorKind::Unreachable);
+        assert_eq!(pull_error(&Error::RequestTimeoutError, "app").kind, RuntimeErrorKind::Timeout);
+    }
+
+    #[test]
+    fn a_digest_is_the_one_of_the_registry_that_was_asked() {
+        let digests = ["r:5000/app@sha256:01", "ghcr.io/app@sha256:02", "app@sha256:03"].map(str::to_owned);
+        for (name, digest) in [
+            ("r:5000/app:1", "sha256:01"),
+            ("r:5000/app@sha256:01", "sha256:01"),
+            ("ghcr.io/app", "sha256:02"),
+            ("app:1", "sha256:03"),
+            ("sha256:0a1b", "sha256:01"),
+        ] {
+            assert_eq!(digest_of(name, &digests).as_deref(), Some(digest), "{name}");
+        }
+        assert_eq!(digest_of("app:1", &[]), None);
+    }
+
+    #[test]
+    fn what_the_engine_says_is_taken_over_by_its_parts() {
+        let line = r#"{"status":"Downloading","progressDetail":{"current":5,"total":9},"progress":"[=> ]","id":"0a1b"}"#;
+        let expected = PullSign {
+            id: Some("0a1b".into()),
+            status: "Downloading".into(),
+            current_bytes: Some(5),
+            total_bytes: Some(9),
+        };
+        assert_eq!(sign(serde_json::from_str(line).unwrap()), expected);
+        let line = r#"{"status":"Waiting","progressDetail":{},"id":"0a1b"}"#;
+        assert_eq!(sign(serde_json::from_str(line).unwrap()).current_bytes, None);
     }
 
     #[test]
@@ -213,15 +185,5 @@ mod tests {
         for bad in ["", "/app", "a//b", "../containers/json", "a/../b", "a?b", "a#b", "a b", "a%2e", "ä"] {
             assert!(!is_reference(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn two_pulls_of_one_image_have_one_turn_and_of_two_images_two() {
-        let pulls = Pulls::default();
-        let (a, b, c) = (pulls.turn("a"), pulls.turn("a"), pulls.turn("c"));
-        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
-        drop((a, b));
-        let _ = pulls.turn("d");
-        assert_eq!(pulls.turns.lock().unwrap().len(), 2);
     }
 }

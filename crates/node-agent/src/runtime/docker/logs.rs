@@ -21,24 +21,31 @@ pub(super) fn read(
         .timestamps(true)
         .follow(query.follow)
         .tail(&tail);
+    // The engine takes whole seconds here; the rest is left out below.
     if let Some(since) = query.since {
-        // The engine takes whole seconds here; the rest is left out below.
-        options = options.since(i32::try_from(since.timestamp()).unwrap_or(i32::MAX));
+        options = options.since(whole_seconds(since.timestamp()));
     }
-    let since = query.since;
+    if let Some(until) = query.until {
+        options = options.until(whole_seconds(until.timestamp().saturating_add(1)));
+    }
+    let (since, until) = (query.since, query.until);
     docker.logs(&container_id, Some(options.build())).boxed().filter_map(move |item| async move {
         match item {
-            Ok(output) => Some(Ok(chunk(output))).filter(|chunk| is_wanted(chunk, since)),
+            Ok(output) => Some(chunk(output)).filter(|chunk| is_wanted(chunk, since, until)).map(Ok),
             Err(error) => Some(Err(Failure::of(&error).unexpected())),
         }
     })
 }
 
-fn is_wanted(chunk: &Result<LogChunk, RuntimeError>, since: Option<Timestamp>) -> bool {
-    match (chunk, since) {
-        (Ok(LogChunk { at: Some(at), .. }), Some(since)) => *at >= since,
-        _ => true,
-    }
+/// A moment as the engine takes it. 0 would mean none to it.
+fn whole_seconds(seconds: i64) -> i32 {
+    i32::try_from(seconds.clamp(1, i64::from(i32::MAX))).unwrap_or(i32::MAX)
+}
+
+/// What came without a time may be of a later run, so it is not for who asks for an end.
+fn is_wanted(chunk: &LogChunk, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+    let Some(at) = chunk.at else { return until.is_none() };
+    since.is_none_or(|since| at >= since) && until.is_none_or(|until| at <= until)
 }
 
 fn chunk(output: LogOutput) -> LogChunk {
@@ -68,6 +75,23 @@ mod tests {
         assert!(read.stderr);
         assert_eq!(read.at.unwrap().timestamp_subsec_nanos(), 6);
         assert_eq!(read.bytes.as_ref(), b"hello there\n");
+    }
+
+    #[test]
+    fn what_was_written_before_or_after_the_time_asked_for_is_left_out_to_the_nanosecond() {
+        let at = |nanos| Timestamp::from_timestamp(1_800_000_000, nanos).unwrap();
+        let wanted = |nanos| {
+            let chunk = LogChunk { at: Some(at(nanos)), stderr: false, bytes: Bytes::new() };
+            is_wanted(&chunk, Some(at(100)), Some(at(200)))
+        };
+        assert_eq!([99, 100, 200, 201].map(wanted), [false, true, true, false]);
+        let unstamped = LogChunk { at: None, stderr: false, bytes: Bytes::new() };
+        assert!(is_wanted(&unstamped, Some(at(100)), None) && !is_wanted(&unstamped, None, Some(at(200))));
+    }
+
+    #[test]
+    fn a_moment_is_never_sent_as_what_means_none() {
+        assert_eq!([i64::MIN, -1, 0, 1, i64::MAX].map(whole_seconds), [1, 1, 1, 1, i32::MAX]);
     }
 
     #[test]

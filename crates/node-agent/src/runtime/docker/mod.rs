@@ -11,12 +11,19 @@
 //! Each call has a deadline as a last resort, far longer than the call ever
 //! takes: whoever calls has his own, shorter one.
 
+mod belongings;
 mod container;
+mod create;
 mod engine;
 mod events;
+mod exec;
 mod failure;
 mod image;
 mod logs;
+mod make;
+mod network;
+mod refuse;
+mod storage;
 mod usage;
 
 #[cfg(test)]
@@ -40,13 +47,13 @@ use futures_util::{
 use tokio::time::sleep;
 
 use super::{
-    ContainerEvent, EngineEvent, EngineInfo, LABEL_INSTANCE, LogChunk, LogsQuery, PullProgress, Runtime,
-    RuntimeError, RuntimeErrorKind, Usage, container_name,
+    ContainerEvent, EngineEvent, EngineInfo, Executed, ImageInfo, LABEL_INSTANCE, LogChunk, LogsQuery,
+    PullSign, RegistryLogin, Runtime, RuntimeError, RuntimeErrorKind, Usage, container_name,
 };
 use container::{Inspected, Owner};
 use engine::Connection;
 use failure::{Failure, trimmed};
-use image::Pulls;
+pub use refuse::HouseRules;
 
 /// For calls that only look something up.
 const LOOK: Duration = Duration::from_secs(30);
@@ -70,18 +77,42 @@ pub struct DockerRuntime(Arc<Inner>);
 struct Inner {
     connection: Connection,
     owner: Owner,
-    pulls: Pulls,
+    house: HouseRules,
+    /// Held while a network is being made.
+    networks: tokio::sync::Mutex<()>,
+    storage: storage::Storage,
+    fetched: belongings::Fetched,
 }
 
 impl DockerRuntime {
-    /// A runtime on the engine at `host`: `unix:///path`, or `tcp://host:port`.
-    /// Does not talk to it yet.
+    /// A runtime on the engine at `host`: `unix:///path`, or `tcp://host:port`, with
+    /// the rules of a node that was told nothing. Does not talk to it yet.
     ///
     /// # Errors
     /// When `host` has another form.
     pub fn new(host: &str, fleet: FleetId, node: NodeId) -> Result<Self, RuntimeError> {
+        Self::with_rules(host, fleet, node, HouseRules::default())
+    }
+
+    /// As [`DockerRuntime::new`], with rules of the node's own.
+    ///
+    /// # Errors
+    /// When `host` has another form.
+    pub fn with_rules(
+        host: &str,
+        fleet: FleetId,
+        node: NodeId,
+        house: HouseRules,
+    ) -> Result<Self, RuntimeError> {
         let connection = Connection::new(host)?;
-        Ok(Self(Arc::new(Inner { connection, owner: Owner { fleet, node }, pulls: Pulls::default() })))
+        Ok(Self(Arc::new(Inner {
+            connection,
+            owner: Owner { fleet, node },
+            house,
+            networks: tokio::sync::Mutex::default(),
+            storage: storage::Storage::default(),
+            fetched: belongings::Fetched::default(),
+        })))
     }
 
     fn call(&self) -> &Connection {
@@ -155,46 +186,6 @@ impl DockerRuntime {
         Ok(found.into_iter().find(|i| i.instance_id == Some(instance)).map(|i| i.container))
     }
 
-    async fn make(&self, assignment: &Assignment) -> Result<Container, RuntimeError> {
-        let name = container_name(assignment.instance_id);
-        for _ in 0..CREATE_TRIES {
-            let options = query::CreateContainerOptionsBuilder::default().name(&name).build();
-            let body = container::create_body(assignment, &self.0.owner);
-            let create = async |docker: bollard::Docker| docker.create_container(Some(options), body).await;
-            match self.call().make(CHANGE, create).await {
-                Ok(created) => return self.inspect_there(&created.id).await,
-                Err(Failure::Answered { status: 409, message }) => {
-                    // The name is taken: by the container of this very instance, made
-                    // by a call whose answer was lost, or by somebody else's.
-                    match self.inspect_any(&name).await? {
-                        Some(i)
-                            if i.is_of(&self.0.owner) && i.instance_id == Some(assignment.instance_id) =>
-                        {
-                            return Ok(i.container);
-                        }
-                        Some(_) => {
-                            return Err(RuntimeError::refused(FailureReason::NameTaken, trimmed(&message)));
-                        }
-                        None => sleep(REMOVAL_LOOK).await,
-                    }
-                }
-                Err(failure) => return Err(container::create_error(failure)),
-            }
-        }
-        let message = format!("container name {name} is taken by one that is going away");
-        Err(RuntimeError::refused(FailureReason::StartFailed, message))
-    }
-
-    async fn run(&self, container_id: &str) -> Result<Container, RuntimeError> {
-        let start = async |docker: bollard::Docker| {
-            docker.start_container(container_id, None::<query::StartContainerOptions>).await
-        };
-        match self.call().make(CHANGE, start).await {
-            Ok(()) => self.inspect_there(container_id).await,
-            Err(failure) => Err(failure.or_refused(FailureReason::StartFailed)),
-        }
-    }
-
     async fn end(&self, container_id: &str, grace: Duration) -> Result<Option<Container>, RuntimeError> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = query::StopContainerOptionsBuilder::default().t(seconds).build();
@@ -260,14 +251,14 @@ impl Runtime for DockerRuntime {
         Box::pin(self.find(instance))
     }
 
-    fn image_present<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<String>, RuntimeError>> {
+    fn image<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<Option<ImageInfo>, RuntimeError>> {
         Box::pin(async move {
             if !image::is_reference(image) {
                 return Ok(None);
             }
             let look = async |docker: bollard::Docker| docker.inspect_image(image).await;
             match self.call().make(LOOK, look).await {
-                Ok(found) => Ok(found.id),
+                Ok(found) => Ok(image::info(image, found)),
                 // A reference that the engine cannot read cannot be held; the pull says so.
                 Err(Failure::Answered { status: 400 | 404, .. }) => Ok(None),
                 Err(other) => Err(other.unexpected()),
@@ -275,9 +266,25 @@ impl Runtime for DockerRuntime {
         })
     }
 
-    fn pull(&self, image: &str) -> BoxStream<'static, Result<PullProgress, RuntimeError>> {
+    fn pull(
+        &self,
+        image: &str,
+        login: Option<RegistryLogin>,
+    ) -> BoxStream<'static, Result<PullSign, RuntimeError>> {
+        if let Err(error) = refuse::check_image(image, &self.0.house.policy) {
+            return stream::once(async { Err(error) }).boxed();
+        }
         let image = image.to_owned();
-        self.streamed(move |docker, this| image::pull(docker, this.pulls.clone(), image))
+        let (this, name) = (self.clone(), image.clone());
+        let pull = self.streamed(move |docker, _| image::pull(&docker, image, login));
+        // What is fetched is ours to clear away again.
+        stream::once(async move {
+            let before = this.image_id(&name).await;
+            let noted = stream::once(this.note_fetched(name, before)).filter_map(|()| async { None });
+            pull.chain(noted)
+        })
+        .flatten()
+        .boxed()
     }
 
     fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
@@ -338,5 +345,18 @@ impl Runtime for DockerRuntime {
                 Err(failure) => Err(failure.unexpected()),
             }
         })
+    }
+
+    fn exec<'a>(
+        &'a self,
+        container_id: &'a str,
+        command: &'a [String],
+        deadline: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>> {
+        Box::pin(exec::run(self.call(), &self.0.house.policy, container_id, command, deadline))
+    }
+
+    fn exec_is_running<'a>(&'a self, exec_id: &'a str) -> BoxFuture<'a, Result<bool, RuntimeError>> {
+        Box::pin(exec::is_running(self.call(), exec_id))
     }
 }

@@ -11,6 +11,7 @@ use domain::{
     deployment::InstanceSpec,
     id::{DeploymentId, FleetId, InstanceId, NodeId},
     instance::{Desired, FailureReason},
+    spec::policy::Policy,
 };
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -26,9 +27,11 @@ use crate::runtime::{LABEL_FLEET, LABEL_NODE, RuntimeErrorKind};
 /// What to answer to a method and a path without version.
 type Answers = Arc<dyn Fn(&str, &str) -> (u16, Value) + Send + Sync>;
 
+mod keeping;
+
 /// An engine that writes down what it is asked.
 struct FakeEngine {
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<(String, String)>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -36,28 +39,40 @@ impl FakeEngine {
     /// Serves one API version and refuses what is below `oldest`.
     fn start(socket: &Path, version: &str, oldest: &str, answers: Answers) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
-        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let requests = Arc::<Mutex<Vec<(String, String)>>>::default();
         let (version, oldest) = (version.to_owned(), oldest.to_owned());
         let seen = Arc::clone(&requests);
         let serve = async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let Some(request) = read_request(&mut stream).await else { continue };
-                seen.lock().unwrap().push(request.clone());
+                let Some((request, sent)) = read_request(&mut stream).await else { continue };
+                seen.lock().unwrap().push((request.clone(), sent));
                 let (status, body) = answer(&request, &version, &oldest, &answers);
                 let body = if body.is_null() { String::new() } else { body.to_string() };
                 let head = format!(
                     "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                     body.len()
                 );
-                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                let answer = if status == 101 {
+                    upgraded(body.trim_matches('"'))
+                } else {
+                    format!("{head}{body}").into_bytes()
+                };
+                let _ = stream.write_all(&answer).await;
             }
         };
         Self { requests, task: tokio::runtime::Handle::current().spawn(serve) }
     }
 
     fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().unwrap().iter().map(|(request, _)| request.clone()).collect()
+    }
+
+    /// What was sent with requests whose target has this part.
+    fn sent(&self, part: &str) -> Vec<Value> {
+        let requests = self.requests.lock().unwrap();
+        let fitting = requests.iter().filter(|(request, _)| request.contains(part));
+        fitting.filter_map(|(_, body)| serde_json::from_str(body).ok()).collect()
     }
 
     async fn stop(self, socket: &Path) {
@@ -67,28 +82,43 @@ impl FakeEngine {
     }
 }
 
-/// Method and target of a request; its body is read and thrown away.
-async fn read_request(stream: &mut tokio::net::UnixStream) -> Option<String> {
+/// What a command writes, as the engine hands it out.
+fn upgraded(output: &str) -> Vec<u8> {
+    let head = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    let length = u32::try_from(output.len()).unwrap().to_be_bytes();
+    [head.as_bytes(), &[1, 0, 0, 0], &length, output.as_bytes()].concat()
+}
+
+/// Method and target of a request, and its body.
+async fn read_request(stream: &mut tokio::net::UnixStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
-    loop {
-        let mut part = [0; 4096];
-        let count = stream.read(&mut part).await.ok()?;
+    let mut part = vec![0; 65_536];
+    let head_end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        let count = stream.read(&mut part).await.ok().filter(|count| *count > 0)?;
         bytes.extend_from_slice(&part[..count]);
-        let text = String::from_utf8_lossy(&bytes).to_lowercase();
-        if let Some(end) = text.find("\r\n\r\n") {
-            let length =
-                text.split("content-length: ").nth(1).and_then(|t| t.lines().next()?.trim().parse().ok());
-            if bytes.len() >= end + 4 + length.unwrap_or(0) {
-                break;
-            }
+    };
+    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
+    let lower = head.to_lowercase();
+    let length: Option<usize> =
+        lower.split("content-length: ").nth(1).and_then(|t| t.lines().next()?.trim().parse().ok());
+    let chunked = lower.contains("transfer-encoding: chunked");
+    loop {
+        let whole = match length {
+            Some(length) => bytes.len() >= head_end + length,
+            None => !chunked || bytes.ends_with(b"0\r\n\r\n"),
+        };
+        if whole {
+            break;
         }
-        if count == 0 {
-            return None;
-        }
+        let count = stream.read(&mut part).await.ok().filter(|count| *count > 0)?;
+        bytes.extend_from_slice(&part[..count]);
     }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let mut words = text.lines().next()?.split(' ');
-    Some(format!("{} {}", words.next()?, words.next()?))
+    let mut words = head.lines().next()?.split(' ');
+    let body = String::from_utf8_lossy(&bytes[head_end..]).into_owned();
+    Some((format!("{} {}", words.next()?, words.next()?), body))
 }
 
 fn minor(version: &str) -> u32 {
@@ -133,13 +163,16 @@ fn runtime(socket: &Path) -> DockerRuntime {
     DockerRuntime::new(&format!("unix://{}", socket.display()), fleet, node).unwrap()
 }
 
+/// Without a storage limit, so that nothing has to be found out about it.
 fn assignment() -> Assignment {
+    let mut spec = InstanceSpec::of_image("app:1");
+    spec.limits.storage_bytes = None;
     Assignment {
         instance_id: instance(),
         deployment_id: DeploymentId::from_uuid(Uuid::nil()),
         deployment_name: "web".into(),
         revision: 1,
-        spec: InstanceSpec::of_image("app:1"),
+        spec,
         desired: Desired::Running,
         restart_generation: 0,
     }
@@ -165,6 +198,9 @@ fn plain() -> Answers {
         (_, "/containers/json") => (200, json!([{ "Id": "0a1b" }])),
         (_, "/containers/0a1b/json") => (200, inspected(Some(ids().1))),
         ("POST", "/containers/create") => (201, json!({ "Id": "0a1b", "Warnings": [] })),
+        ("POST", "/containers/0a1b/exec") => (201, json!({ "Id": "e1" })),
+        ("POST", "/exec/e1/start") => (101, json!("all well")),
+        ("GET", "/exec/e1/json") => (200, json!({ "Running": false, "ExitCode": 3 })),
         ("POST" | "DELETE", _) => (204, Value::Null),
         _ => (404, json!({ "message": "no such thing" })),
     })
@@ -175,7 +211,7 @@ async fn everything(runtime: &DockerRuntime) {
     assert_eq!(runtime.info().await.unwrap().version, "99.0");
     assert_eq!(runtime.list().await.unwrap().len(), 1);
     assert!(runtime.inspect(instance()).await.unwrap().is_some());
-    assert_eq!(runtime.image_present("app:1").await.unwrap(), None);
+    assert_eq!(runtime.image("app:1").await.unwrap(), None);
     runtime.create(&assignment()).await.unwrap();
     runtime.start("0a1b").await.unwrap();
     runtime.stop("0a1b", Duration::from_secs(3)).await.unwrap();
@@ -184,8 +220,76 @@ async fn everything(runtime: &DockerRuntime) {
     assert_eq!(events.next().await.unwrap().unwrap(), EngineEvent::Subscribed);
     let _ = events.next().await;
     let _ = runtime.logs("0a1b", &LogsQuery::default()).next().await;
-    let _ = runtime.pull("app:1").next().await;
+    let _ = runtime.pull("app:1", None).next().await;
     let _ = runtime.usage("0a1b").await;
+    runtime.exec("0a1b", &["true".into()], SOON).await.unwrap();
+    assert!(!runtime.exec_is_running("e1").await.unwrap());
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Runs a command in an engine that answers like that to being asked to make one, to
+/// start it, and how it is.
+async fn exec(
+    create: (u16, Value),
+    start: (u16, Value),
+    look: (u16, Value),
+    deadline: Duration,
+) -> Result<Executed, RuntimeError> {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let answers: Answers = Arc::new(move |method, path| match (method, path) {
+        ("POST", "/containers/0a1b/exec") => create.clone(),
+        ("POST", "/exec/e1/start") => start.clone(),
+        _ => look.clone(),
+    });
+    let engine = FakeEngine::start(&socket, "1.41", "1.12", answers);
+    let executed = runtime(&socket).exec("0a1b", &["check".into()], deadline).await;
+    engine.stop(&socket).await;
+    executed
+}
+
+#[tokio::test]
+async fn a_command_is_read_to_its_end_and_its_output_kept_up_to_a_bound() {
+    let made = || (201, json!({ "Id": "e1" }));
+    let ended = || (200, json!({ "Running": false, "ExitCode": 3 }));
+    let executed = exec(made(), (101, json!("all well")), ended(), SOON).await.unwrap();
+    assert_eq!((executed.exit_code, executed.output.as_ref()), (Some(3), b"all well".as_slice()));
+    let long = "x".repeat(100_000);
+    let executed = exec(made(), (101, json!(long)), ended(), SOON).await.unwrap();
+    assert_eq!((executed.exit_code, executed.output.len()), (Some(3), crate::runtime::EXEC_OUTPUT_MAX));
+    let endless = "x".repeat(2_000_000);
+    assert_eq!(exec(made(), (101, json!(endless)), ended(), SOON).await.unwrap().exit_code, None);
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_end_in_time_is_left_behind_and_named() {
+    let running = (200, json!({ "Running": true, "ExitCode": null }));
+    let made = (201, json!({ "Id": "e1" }));
+    let executed = exec(made, (101, json!("")), running, Duration::from_millis(300)).await.unwrap();
+    assert_eq!((executed.exec_id.as_str(), executed.exit_code), ("e1", None));
+}
+
+#[tokio::test]
+async fn a_container_that_does_not_run_is_told_from_a_command_that_cannot() {
+    let says = |status: u16| (status, json!({ "message": "so it is" }));
+    let made = || (201, json!({ "Id": "e1" }));
+    for status in [404, 409] {
+        let error = exec(says(status), says(500), says(500), SOON).await.unwrap_err();
+        assert_eq!(error.kind, RuntimeErrorKind::NotFound, "{status}");
+    }
+    let error = exec(made(), says(400), says(500), SOON).await.unwrap_err();
+    assert_eq!(error.kind, RuntimeErrorKind::Refused(FailureReason::StartFailed));
+}
+
+#[tokio::test]
+async fn a_node_that_runs_no_commands_does_not_ask_the_engine_to() {
+    let (fleet, node) = ids();
+    let policy = domain::spec::policy::Policy { exec: false, ..Default::default() };
+    let house = HouseRules { policy, ..HouseRules::default() };
+    let runtime = DockerRuntime::with_rules("unix:///nowhere.sock", fleet, node, house).unwrap();
+    let error = runtime.exec("0a1b", &["true".into()], SOON).await.unwrap_err();
+    assert_eq!(error.kind, RuntimeErrorKind::Refused(FailureReason::SpecRefused));
 }
 
 #[tokio::test]
@@ -197,7 +301,7 @@ async fn every_call_carries_the_version_that_was_agreed() {
     let requests = engine.requests();
     let (first, rest) = requests.split_first().unwrap();
     assert_eq!(first, "GET /version");
-    assert!(rest.len() >= 15, "{rest:?}");
+    assert!(rest.len() >= 19, "{rest:?}");
     for request in rest {
         assert!(request.contains(" /v1.41/"), "{request}");
     }
@@ -288,6 +392,60 @@ async fn a_refused_create_says_why() {
         let engine = FakeEngine::start(&socket, "1.41", "1.12", answers);
         let error = runtime(&socket).create(&assignment()).await.unwrap_err();
         assert_eq!(error, RuntimeError::refused(reason, message));
+        engine.stop(&socket).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_node_itself_refuses_never_reaches_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let engine = FakeEngine::start(&socket, "1.41", "1.12", plain());
+    let (fleet, node) = ids();
+    let policy = Policy { registries: vec!["ghcr.io".into()], ..Policy::default() };
+    let house = HouseRules { policy, port_range: None };
+    let strict =
+        DockerRuntime::with_rules(&format!("unix://{}", socket.display()), fleet, node, house).unwrap();
+    let mut privileged = assignment();
+    privileged.spec.security.privileged = true;
+    let refused = RuntimeErrorKind::Refused(FailureReason::SpecRefused);
+    for (runtime, assignment, setting) in [
+        (runtime(&socket), privileged, "allow_privileged"),
+        (strict.clone(), assignment(), "allowed_registries"),
+    ] {
+        let error = runtime.create(&assignment).await.unwrap_err();
+        assert_eq!(error.kind, refused);
+        assert!(error.message.contains(setting), "{error}");
+    }
+    assert_eq!(strict.pull("app:1", None).next().await.unwrap().unwrap_err().kind, refused);
+    assert_eq!(engine.requests(), [""; 0]);
+    engine.stop(&socket).await;
+}
+
+#[tokio::test]
+async fn networks_that_the_engine_did_not_take_at_first_are_joined_before_the_start_and_only_those() {
+    let joins = json!([{ "name": "back", "aliases": ["db"] }, { "name": "side", "aliases": [] }]);
+    let mut holder = inspected(Some(ids().1));
+    holder["Config"]["Labels"][create::LABEL_NETWORKS] = joins.to_string().into();
+    holder["NetworkSettings"] = json!({ "Networks": { "front": {}, "side": {} } });
+    let answers: Answers = Arc::new(move |method, path| match (method, path) {
+        ("GET", "/networks/back") => (200, json!({ "Name": "back", "Id": "n1" })),
+        ("GET", _) => (200, holder.clone()),
+        ("POST", "/networks/back/connect") => (200, Value::Null),
+        ("POST", "/containers/0a1b/start") => (204, Value::Null),
+        _ => (500, json!({ "message": "not asked for" })),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    // Also by an engine that was upgraded since.
+    for version in ["1.41", "1.44"] {
+        let socket = dir.path().join(version);
+        let engine = FakeEngine::start(&socket, version, "1.12", Arc::clone(&answers));
+        runtime(&socket).start("0a1b").await.unwrap();
+        let requests = engine.requests();
+        let posts: Vec<_> = requests.iter().filter_map(|r| r.strip_prefix("POST ")).collect();
+        let start = format!("/v{version}/containers/0a1b/start");
+        let connect = format!("/v{version}/networks/back/connect");
+        assert_eq!(posts, [connect, start]);
         engine.stop(&socket).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::Ipv4Addr,
     time::Duration,
 };
 
@@ -15,8 +16,10 @@ use domain::{
 };
 use tokio::sync::mpsc;
 
-use super::{Call, Fault};
-use crate::runtime::{ContainerEvent, EngineEvent, EventKind, LogChunk, RuntimeError, RuntimeErrorKind};
+use super::{Call, Fault, exec::Execs, pulls::Scripts, upkeep::Store};
+use crate::runtime::{
+    ContainerEvent, EngineEvent, EventKind, ImageInfo, LogChunk, RuntimeError, RuntimeErrorKind,
+};
 
 /// Events kept for late subscribers, as many as Docker keeps.
 const EVENTS_KEPT: usize = 256;
@@ -25,6 +28,7 @@ const EVENTS_KEPT: usize = 256;
 pub(super) struct State {
     pub(super) containers: BTreeMap<InstanceId, Container>,
     pub(super) images: BTreeSet<String>,
+    pub(super) image_infos: BTreeMap<String, ImageInfo>,
     pub(super) refused_images: BTreeMap<String, FailureReason>,
     pub(super) names_taken: BTreeSet<InstanceId>,
     pub(super) faults: BTreeMap<Call, VecDeque<Fault>>,
@@ -39,13 +43,24 @@ pub(super) struct State {
     pub(super) past: VecDeque<ContainerEvent>,
     pub(super) subscribers: Vec<mpsc::Sender<EngineEvent>>,
     pub(super) logs: BTreeMap<String, Vec<LogChunk>>,
+    pub(super) execs: Execs,
+    pub(super) store: Store,
+    pub(super) clock: Option<fn() -> Timestamp>,
+    pub(super) scripts: Scripts,
 }
 
 impl State {
     /// The time, never the same twice.
     pub(super) fn now(&mut self) -> Timestamp {
         let least = self.last_time.map(|last| last + TimeDelta::nanoseconds(1));
-        let now = least.map_or_else(Utc::now, |least| Utc::now().max(least));
+        let told = self.clock.map_or_else(Utc::now, |clock| clock());
+        let now = match least {
+            // A clock of a test's may go back.
+            Some(least) if self.clock.is_none() || told + TimeDelta::nanoseconds(1) == least => {
+                told.max(least)
+            }
+            _ => told,
+        };
         self.last_time = Some(now);
         now
     }
@@ -78,6 +93,8 @@ impl State {
         container.finished_at = None;
         container.exit_code = None;
         container.pid = Some(pid);
+        // So a test can have a server of its own answer for the container.
+        container.addresses = vec![Ipv4Addr::LOCALHOST.into()];
         self.tell(instance, EventKind::Started);
     }
 
@@ -90,8 +107,29 @@ impl State {
         container.finished_at = Some(now);
         container.exit_code = Some(code);
         container.pid = None;
+        container.addresses.clear();
         if aloud {
             self.tell(instance, EventKind::Died);
+        }
+    }
+
+    /// What is known of an image, by its name or its id, which is made of the name.
+    pub(super) fn image(&self, image: &str) -> Option<ImageInfo> {
+        let name = image.strip_prefix("sha256:").unwrap_or(image);
+        let info =
+            self.images.contains(name).then(|| self.image_infos.get(name).cloned().unwrap_or_default());
+        info.map(|info| ImageInfo { id: format!("sha256:{name}"), ..info })
+    }
+
+    pub(super) fn freeze(&mut self, instance: InstanceId, freeze: bool) {
+        let (from, to, kind) = if freeze {
+            (ContainerStatus::Running, ContainerStatus::Paused, EventKind::Paused)
+        } else {
+            (ContainerStatus::Paused, ContainerStatus::Running, EventKind::Unpaused)
+        };
+        if let Some(container) = self.containers.get_mut(&instance).filter(|c| c.status == from) {
+            container.status = to;
+            self.tell(instance, kind);
         }
     }
 
@@ -129,6 +167,7 @@ impl State {
             ports: ports.collect(),
             outside_signal: None,
             pid: None,
+            addresses: Vec::new(),
         };
         self.containers.insert(instance, container.clone());
         self.tell(instance, EventKind::Other);

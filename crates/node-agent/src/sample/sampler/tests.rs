@@ -6,8 +6,11 @@ use tempfile::TempDir;
 use tokio::time::advance;
 use uuid::Uuid;
 
+use daemon::Supervisor;
+
 use super::*;
 use crate::runtime::fake::{Call, FakeRuntime};
+use crate::sample::Entry;
 
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -17,6 +20,8 @@ struct Bench {
     period: watch::Sender<Duration>,
     runtime: FakeRuntime,
     buffer: SampleBuffer,
+    recent: Recent,
+    sizes: watch::Sender<Sizes>,
     supervisor: Supervisor,
 }
 
@@ -26,10 +31,19 @@ impl Bench {
         let (running, running_rx) = watch::channel(Running::default());
         let (period, period_rx) = watch::channel(PERIOD);
         let (runtime, buffer) = (FakeRuntime::default(), SampleBuffer::new());
-        let sampler = Sampler::new(Reader::below(files.path()), Arc::new(runtime.clone()), buffer.clone());
+        let (sizes, storage) = watch::channel(Sizes::default());
+        let recent = Recent::default();
+        let sampler = Sampler {
+            reader: Reader::below(files.path()),
+            runtime: Arc::new(runtime.clone()),
+            buffer: buffer.clone(),
+            recent: recent.clone(),
+            storage,
+            past: Past::default(),
+        };
         let supervisor = Supervisor::new(tokio::runtime::Handle::current());
         supervisor.spawn("sampler", sampler.run(running_rx, period_rx));
-        Self { files, running, period, runtime, buffer, supervisor }
+        Self { files, running, period, runtime, buffer, recent, sizes, supervisor }
     }
 
     fn publish(&self, containers: &[(u128, RunningContainer)]) {
@@ -44,7 +58,11 @@ impl Bench {
             let samples = self.buffer.peek(100);
             if samples.len() >= count {
                 self.buffer.confirm(samples.len());
-                return samples;
+                let instance = |entry| match entry {
+                    Entry::Instance(sample) => sample,
+                    Entry::Host(_) => panic!("nobody reads the host here"),
+                };
+                return samples.into_iter().map(instance).collect();
             }
             assert!(began.elapsed() < Duration::from_secs(3600), "{count} readings did not come");
             advance(Duration::from_millis(100)).await;
@@ -149,5 +167,28 @@ async fn the_engine_is_asked_where_the_kernels_files_cannot_be_seen_and_no_more_
     }
     assert!(began.elapsed() >= 2 * PERIOD, "{:?}", began.elapsed());
     assert!(bench.buffer.peek(1).is_empty(), "the engine has no such container");
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_read_more_often_for_those_who_ask_why_an_instance_died() {
+    let bench = Bench::start();
+    use_cpu(bench.files.path(), 1, 1);
+    bench.publish(&[(1, container(1, 100))]);
+    bench.sizes.send_replace(Arc::new([(instance(1), 77)].into()));
+    let samples = bench.next(2).await;
+    assert_eq!(samples[1].storage_bytes, Some(77));
+    let began = Instant::now();
+    let round = bench.next(1).await;
+    assert!(began.elapsed() > Duration::from_secs(20), "{:?}", began.elapsed());
+    let points = bench.recent.memory(instance(1));
+    // Two at the start, two in between, one of the round.
+    assert_eq!(points.len(), 5, "{points:?}");
+    assert!(points.iter().all(|point| point.bytes == 10));
+    assert_eq!(points.last().map(|point| point.at), Some(round[0].at));
+    // With a short period the rounds are enough.
+    bench.period.send_replace(Duration::from_secs(10));
+    bench.next(5).await;
+    assert_eq!(bench.recent.memory(instance(1)).len(), 10);
     bench.end().await;
 }

@@ -145,6 +145,7 @@ fn deployment(n: usize) -> DeploymentNew {
         instance,
         replicas: 0,
         constraints: Labels::new(),
+        storage_enforced: false,
         progress_deadline_seconds: 300,
     };
     DeploymentNew {

@@ -2,7 +2,7 @@
 //!
 //! Runs the real programs on real engines and a real PostgreSQL, as root. Prints a
 //! table; asserts nothing about time, because a slow machine is no defect. Parts
-//! may be named: `registry`, `identity`, `single`, `many`.
+//! may be named: `registry`, `identity`, `single`, `many`, `agent`.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@
 )]
 #![expect(clippy::cast_precision_loss, reason = "rates need no more than 52 bits")]
 
+mod agent;
 mod engine;
 mod identity;
 mod registry;
@@ -24,7 +25,7 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut parts: Vec<String> = std::env::args().skip(1).collect();
     if parts.is_empty() {
-        parts = ["registry", "identity", "single", "many"].map(str::to_owned).to_vec();
+        parts = ["registry", "identity", "single", "many", "agent"].map(str::to_owned).to_vec();
     }
     let mut rows = Vec::new();
     for part in parts {
@@ -34,7 +35,8 @@ async fn main() -> Result<()> {
             "identity" => identity::run().await?,
             "single" => starts::single().await?,
             "many" => starts::many().await?,
-            other => bail!("there is no part {other:?}: registry, identity, single, many"),
+            "agent" => agent::run().await?,
+            other => bail!("there is no part {other:?}: registry, identity, single, many, agent"),
         });
     }
     table::print(&rows);

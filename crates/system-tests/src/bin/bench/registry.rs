@@ -52,6 +52,7 @@ fn spec() -> DeploymentSpec {
         instance,
         replicas: 0,
         constraints: Labels::new(),
+        storage_enforced: false,
         progress_deadline_seconds: 300,
     }
 }
@@ -65,6 +66,7 @@ fn reading(instance_id: InstanceId, n: usize, now: domain::Timestamp) -> Instanc
         memory_limit_bytes: Some(512 << 20),
         network_rx_bytes: Some(1_000_000),
         network_tx_bytes: Some(2_000_000),
+        ..InstanceSample::empty(instance_id, now)
     }
 }
 
