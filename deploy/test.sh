@@ -18,6 +18,8 @@ repo=$(dirname "$here")
 . "$here/test/workspace.sh"
 # shellcheck source=deploy/test/scripts.sh
 . "$here/test/scripts.sh"
+# shellcheck source=deploy/test/install.sh
+. "$here/test/install.sh"
 # shellcheck source=deploy/test/api.sh
 . "$here/test/api.sh"
 # shellcheck source=deploy/test/quickstart.sh
@@ -29,7 +31,7 @@ repo=$(dirname "$here")
 # shellcheck source=deploy/test/leftovers.sh
 . "$here/test/leftovers.sh"
 
-STAGES=(packages toolchain scripts testbed build check tests quickstart compose leftovers)
+STAGES=(packages toolchain scripts install testbed build check tests quickstart compose leftovers)
 
 usage() {
   cat <<TEXT

@@ -16,7 +16,8 @@ packages_needed() {
   needed setpriv util-linux
   needed shellcheck shellcheck
   needed cc gcc
-  packages_missing ca-certificates libc6-dev busybox-static
+  # Podman without its recommendations has no names in its networks.
+  packages_missing ca-certificates libc6-dev busybox-static podman netavark aardvark-dns
   docker compose version >/dev/null 2>&1 || needed docker-compose docker-compose
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }

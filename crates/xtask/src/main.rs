@@ -7,6 +7,7 @@
 //! | `openapi` | writes the description of the REST API, or checks that it is up to date |
 //! | `sizes` | lists files that have grown long |
 //! | `bench` | runs the benchmarks |
+//! | `dist` | builds the agent as one static file |
 //!
 //! It depends on none of our crates, so it works while they do not compile.
 
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod check;
+mod dist;
 mod layers;
 mod openapi;
 mod process;
@@ -52,6 +54,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds the agent as one static file, checks it, and puts it to deploy/bin
+    Dist,
 }
 
 fn main() -> ExitCode {
@@ -72,5 +76,6 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Openapi { check } => openapi::run(&workspace, check),
         Chore::Sizes => sizes::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
+        Chore::Dist => dist::run(&workspace),
     }
 }
