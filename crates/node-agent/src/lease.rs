@@ -7,7 +7,7 @@
 //!
 //! Measured by a clock that nobody sets and that goes on while the host sleeps
 //! (`CLOCK_BOOTTIME`): a laptop that was shut for an hour has been away for an hour.
-//! What is kept on disk, and what it says after a restart, is in [`keep`].
+//! What is kept on disk, and what it says after a restart, is in `keep`.
 
 mod keep;
 

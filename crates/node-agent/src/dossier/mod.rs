@@ -2,10 +2,10 @@
 //!
 //! A [`Death`] comes in; the last lines of the log of that very run are read, what its
 //! probes found and how much memory it used are joined, and the whole is a
-//! [`Dossier`]. It is kept sealed on disk ([`Dossiers`]) until the controller has it.
+//! [`domain::dossier::Dossier`]. It is kept sealed on disk ([`Dossiers`]) until the controller has it.
 //!
 //! The container may be started again while its log is read, and its log goes on in
-//! the same place. [`window`] says which lines are of the run that ended; the rest
+//! the same place. `window` says which lines are of the run that ended; the rest
 //! is left out before lines are put together, so that none of the next run's text can
 //! stick to an unfinished line of this one. Where the container is gone, the engine
 //! hangs, or its log driver keeps nothing that can be read, there is a dossier

@@ -52,7 +52,7 @@ use self::{
 /// Most reports that are kept. Beyond it the oldest one that is not the latest of
 /// its instance is dropped, which loses a step of a story and never its end.
 pub const REPORTS_MAX: usize = 10_000;
-/// Most bytes of them, each counted as [`REPORT_BYTES`] and its texts. The same goes first.
+/// Most bytes of them, each counted as `REPORT_BYTES` and its texts. The same goes first.
 pub const REPORTS_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// What a report takes beside its texts, about.
 const REPORT_BYTES: usize = 400;
