@@ -222,7 +222,8 @@ pub async fn figures_agree_with_the_engines_under_load(world: Arc<World>) {
     agree("blocks read", second.ours.block_read_bytes, second.engine_blocks("read"));
     agree("blocks written", second.ours.block_write_bytes, second.engine_blocks("write"));
     let (read, written) = (second.ours.block_read_bytes.unwrap(), second.ours.block_write_bytes.unwrap());
-    assert!(read >= 24 << 20 && written >= 24 << 20, "{:?}", second.ours);
+    // What was written may still be in the page cache; how much of it is the kernel's affair.
+    assert!(read >= 24 << 20 && written >= 1 << 20, "{:?}", second.ours);
     agree("processes", second.ours.pids, second.engine("/pids_stats/current"));
     assert!(second.ours.pids.unwrap() >= 3, "{:?}", second.ours);
 

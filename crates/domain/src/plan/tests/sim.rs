@@ -323,7 +323,11 @@ impl World {
             step => {
                 let (record, transition) = begin(&wish, &self.memory.record, step, at(self.now));
                 self.note(record, transition.into_iter().collect());
-                let excused = self.memory.record.doom.is_some() || self.memory.record.stopping_for.is_some();
+                let record = &self.memory.record;
+                // A full container makes room for a new one: whoever starts it at that
+                // moment starts what would be stopped at once.
+                let makes_room = step == Step::Remove && record.status.storage_exceeded;
+                let excused = record.doom.is_some() || record.stopping_for.is_some() || makes_room;
                 self.memory.step = Some((step, matches!(wish, Wish::Run(_)) && !excused));
                 true
             }
