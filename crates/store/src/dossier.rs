@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     Store, StoreError,
     schema::{instance_dossiers, instances},
+    text::json,
 };
 
 /// Most dossiers that are kept of an instance, the last to come.
@@ -52,7 +53,8 @@ impl Store {
         let ids: Vec<Uuid> = rows.keys().map(|(instance, _)| *instance).collect();
         let attempts: Vec<i32> = rows.keys().map(|(_, attempt)| *attempt).collect();
         let ended: Vec<Timestamp> = rows.values().map(|dossier| dossier.ended_at).collect();
-        let contents = rows.values().map(|dossier| content(dossier)).collect::<Result<Vec<_>, _>>()?;
+        let contents =
+            rows.values().map(|dossier| json(*dossier, "dossier")).collect::<Result<Vec<_>, _>>()?;
         let own = self
             .transact("dossier_insert", async |conn| {
                 diesel::sql_query(
@@ -135,22 +137,5 @@ impl Store {
         row.map(serde_json::from_value)
             .transpose()
             .map_err(|e| StoreError::corrupt("dossier", format!("{:?}", e.classify())))
-    }
-}
-
-/// A dossier as it is stored. PostgreSQL's JSON knows no NUL, which programs do write:
-/// it becomes the sign for what cannot be shown.
-fn content(dossier: &Dossier) -> Result<serde_json::Value, StoreError> {
-    let mut value = serde_json::to_value(dossier).map_err(|e| StoreError::corrupt("dossier", e))?;
-    without_nul(&mut value);
-    Ok(value)
-}
-
-fn without_nul(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
-        serde_json::Value::Array(items) => items.iter_mut().for_each(without_nul),
-        serde_json::Value::Object(fields) => fields.values_mut().for_each(without_nul),
-        _ => {}
     }
 }

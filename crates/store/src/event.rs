@@ -16,6 +16,7 @@ use crate::{
     caller::Visible,
     page::fetch_limit,
     schema::{deployments, events, nodes, projects},
+    text::plain,
 };
 
 /// How much an event matters.
@@ -149,7 +150,7 @@ pub(crate) async fn event_insert_once_on_conn(
             events::recorded_at.eq(diesel::dsl::sql::<diesel::sql_types::Timestamptz>("clock_timestamp()")),
             events::kind.eq(&event.kind),
             events::severity.eq(event.severity.as_str()),
-            events::message.eq(&event.message),
+            events::message.eq(plain(&event.message)),
             (
                 events::cause.eq(&event.cause),
                 events::actor.eq(&event.actor),

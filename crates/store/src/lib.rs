@@ -60,6 +60,7 @@ pub mod session;
 pub mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod txn;
 mod url;
 pub mod wake;

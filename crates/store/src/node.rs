@@ -18,6 +18,7 @@ use crate::{
     event::{EventNew, Severity, event_insert_on_conn},
     page::fetch_limit,
     schema::{enrolment_tokens, instances, node_certificates, nodes},
+    text::json,
     wake::{Wake, wake_in_txn},
 };
 
@@ -160,10 +161,6 @@ async fn node_certificate_insert_on_conn(
         .execute(conn)
         .await?;
     Ok(())
-}
-
-fn json(value: &impl serde::Serialize, what: &'static str) -> Result<serde_json::Value, StoreError> {
-    serde_json::to_value(value).map_err(|e| StoreError::corrupt(what, e))
 }
 
 impl Store {

@@ -11,7 +11,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{id::NodeId, instance::Phase, pull::PullProgress};
 use uuid::Uuid;
 
-use crate::{Store, StoreError, schema::instance_pulls};
+use crate::{Store, StoreError, schema::instance_pulls, text::json};
 
 impl Store {
     /// Takes over how far a node's pull has come, for each of its instances that wait
@@ -28,7 +28,7 @@ impl Store {
         let ids: Vec<Uuid> = progress.instance_ids.iter().map(|id| id.uuid()).collect();
         // Who else waits for it is nothing that an instance's reader may know.
         let kept = PullProgress { instance_ids: Vec::new(), ..progress.clone() };
-        let kept = serde_json::to_value(&kept).map_err(|e| StoreError::corrupt("instance's pull", e))?;
+        let kept = json(&kept, "instance's pull")?;
         let mut conn = self.conn().await?;
         // Locked, so that a report that ends the pull comes wholly before or wholly after.
         let rows = diesel::sql_query(

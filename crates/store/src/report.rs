@@ -18,6 +18,7 @@ use crate::{
     event::{EventNew, Severity, event_insert_once_on_conn},
     pull::pull_forget_on_conn,
     schema::{instances, nodes, operations},
+    text::json,
     wake::{Wake, wake_in_txn},
 };
 
@@ -84,8 +85,7 @@ async fn report_apply_in_txn(
     };
     let progress = report.status.progress;
     let (attempt, phase) = (i32::try_from(progress.attempt).unwrap_or(i32::MAX), progress.phase.number());
-    let status =
-        serde_json::to_value(&report.status).map_err(|e| StoreError::corrupt("instance's status", e))?;
+    let status = json(&report.status, "instance's status")?;
     let newer = instances::attempt
         .lt(attempt)
         .or(instances::attempt.eq(attempt).and(instances::phase.lt(phase)))

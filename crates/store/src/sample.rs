@@ -21,6 +21,7 @@ use crate::{
     event::{EventNew, Severity, event_insert_on_conn},
     node::HealthTold,
     schema::{instance_samples, instances, node_samples, nodes},
+    text::json,
 };
 
 /// For how long readings are kept as they were taken. Whole days are dropped, so
@@ -176,11 +177,8 @@ impl Store {
         let (oldest, newest) = taken_between();
         let taken: Vec<&HostSample> = samples.iter().filter(|s| s.at > oldest && s.at < newest).collect();
         let Some(last) = taken.iter().max_by_key(|sample| sample.at) else { return Ok(samples.len()) };
-        let json: Vec<serde_json::Value> = taken
-            .iter()
-            .map(serde_json::to_value)
-            .collect::<Result<_, _>>()
-            .map_err(|e| StoreError::corrupt("host's reading", e))?;
+        let json: Vec<serde_json::Value> =
+            taken.iter().map(|sample| json(*sample, "host's reading")).collect::<Result<_, _>>()?;
         self.transact("node_sample_insert", async |conn| {
             // Two batches of one node come one after the other: what is the newest is
             // not judged while another transaction adds to it.
@@ -303,7 +301,7 @@ async fn node_health_set_in_txn(
     if told == before {
         return Ok(());
     }
-    let json = serde_json::to_value(&told).map_err(|e| StoreError::corrupt("node's health", e))?;
+    let json = json(&told, "node's health")?;
     diesel::update(nodes::table.filter(nodes::id.eq(node.uuid())))
         .set(nodes::health.eq(json))
         .execute(conn)

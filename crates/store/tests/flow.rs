@@ -14,7 +14,7 @@ use domain::{
     assignment::Applied,
     deployment::{DeploymentSpec, InstanceSpec, Reservation},
     id::{DeploymentId, InstanceId, NodeId, OperationId, ReportStreamId},
-    instance::{Cause, Desired, Health, InstanceStatus, Phase, Progress, Report},
+    instance::{Cause, Desired, FailureReason, Health, InstanceStatus, Outcome, Phase, Progress, Report},
     name::{Labels, Name},
     node::{NodeFacts, NodeHealth, NodeState},
     operation::Verdict,
@@ -314,6 +314,24 @@ async fn a_report_about_another_nodes_instance_is_passed_over() {
     assert_eq!(fleet.store().reports_apply(other, stream, &[lie]).await.unwrap(), 1);
     let status = fleet.store().instance_fetch(instance).await.unwrap().unwrap().status;
     assert_eq!(status, InstanceStatus::FIRST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_with_a_nul_in_its_texts_is_taken_over_and_holds_nothing_up() {
+    let mut fleet = Fleet::new().await;
+    let (deployment, _) = fleet.create("web", 1).await;
+    let instance = fleet.store().instance_list_of(&[deployment]).await.unwrap()[0].id;
+    let mut failed = fleet.report(instance, Phase::Ended, |status| {
+        status.outcome =
+            Some(Outcome::Failed { reason: FailureReason::ImagePullFailed, message: "a\0b".into() });
+    });
+    failed.message = "the image could not be fetched: a\0b".into();
+    assert_eq!(fleet.apply(&[failed]).await, 1);
+    let status = fleet.store().instance_fetch(instance).await.unwrap().unwrap().status;
+    let reason = FailureReason::ImagePullFailed;
+    assert_eq!(status.outcome, Some(Outcome::Failed { reason, message: "a\u{fffd}b".into() }));
+    let told = fleet.db.texts("select message from events where kind = 'instance_failed'").await;
+    assert_eq!(told, ["the image could not be fetched: a\u{fffd}b"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
