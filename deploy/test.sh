@@ -18,6 +18,8 @@ repo=$(dirname "$here")
 . "$here/test/workspace.sh"
 # shellcheck source=deploy/test/scripts.sh
 . "$here/test/scripts.sh"
+# shellcheck source=deploy/test/vectors.sh
+. "$here/test/vectors.sh"
 # shellcheck source=deploy/test/install.sh
 . "$here/test/install.sh"
 # shellcheck source=deploy/test/api.sh
@@ -31,7 +33,7 @@ repo=$(dirname "$here")
 # shellcheck source=deploy/test/leftovers.sh
 . "$here/test/leftovers.sh"
 
-STAGES=(packages toolchain scripts install testbed build check tests quickstart compose leftovers)
+STAGES=(packages toolchain scripts vectors install testbed build check tests quickstart compose leftovers)
 
 usage() {
   cat <<TEXT

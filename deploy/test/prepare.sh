@@ -18,6 +18,7 @@ packages_needed() {
   needed cc gcc
   # Podman without its recommendations has no names in its networks.
   packages_missing ca-certificates libc6-dev busybox-static podman netavark aardvark-dns
+  /usr/bin/python3 -c 'import cryptography' 2>/dev/null || echo python3-cryptography
   docker compose version >/dev/null 2>&1 || needed docker-compose docker-compose
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
 }

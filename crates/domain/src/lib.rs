@@ -25,6 +25,7 @@
 //! | [`presence`] | whether a silent node is still there |
 //! | [`probe`] | whether a container that runs also works |
 //! | [`pull`] | how far the fetching of an image has come |
+//! | [`secret`] | bytes that nobody may see |
 //! | [`sample`] | measured use of resources, of containers and of hosts |
 
 pub mod assignment;
@@ -47,6 +48,7 @@ pub mod presence;
 pub mod probe;
 pub mod pull;
 pub mod sample;
+pub mod secret;
 pub mod spec;
 
 /// A moment, in UTC. Everything that crosses a process boundary uses it.

@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::{KEY_LEN, SealingKey, derive};
+use super::{KEY_LEN, KeyId, SealingKey, derive};
 use crate::files;
 
 /// A file longer than this is not a key, and need not be read to its end.
@@ -139,6 +139,12 @@ impl MasterKey {
             _ => KeyError::Io { path: path.to_owned(), source: error },
         })?;
         Ok(key)
+    }
+
+    /// Names this key, without telling anything about it.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        self.derive("master").id()
     }
 
     /// The key for one purpose. The same purpose always gives the same key; no
