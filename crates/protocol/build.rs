@@ -8,12 +8,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "automator67/agent/v1/session.proto",
     ];
     // Their `Debug` is written by hand in `src/redacted.rs`.
-    const SECRET: [&str; 5] = [
+    const SECRET: [&str; 7] = [
         ".automator67.agent.v1.InstanceSpec",
         ".automator67.agent.v1.LogOptions",
         ".automator67.agent.v1.LogLine",
         ".automator67.agent.v1.EnrolRequest",
         ".automator67.agent.v1.Probe.Header",
+        ".automator67.agent.v1.SecretValue",
+        ".automator67.agent.v1.RegistryLogin",
     ];
     println!("cargo:rerun-if-changed={ROOT}");
     let descriptors = protox::compile(FILES, [ROOT])?;

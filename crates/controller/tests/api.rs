@@ -193,7 +193,7 @@ async fn a_deployment_is_accepted_once_and_shown_with_its_defaults() {
     let spec = json!({
         "image": "app:1", "entrypoint": [], "command": [], "env": {}, "working_dir": null, "user": null,
         "labels": {}, "hostname": null, "ports": [], "network": {"mode": "bridge", "networks": []},
-        "volumes": [], "devices": [],
+        "volumes": [], "secrets": [], "devices": [],
         "security": {
             "privileged": false, "cap_add": [], "cap_drop": [], "no_new_privileges": false,
             "read_only_root": false

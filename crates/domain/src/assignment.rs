@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     deployment::InstanceSpec,
-    id::{DeploymentId, InstanceId},
+    id::{CredentialId, DeploymentId, InstanceId},
     instance::Desired,
 };
 
@@ -33,6 +33,10 @@ pub struct Assignment {
     /// once when it sees a number above the last one it carried out, however
     /// often it sees it.
     pub restart_generation: u32,
+    /// The login for the image's registry; `None` where the controller knows none.
+    /// It is no part of the revision: another login replaces no instance.
+    #[serde(default)]
+    pub registry_credential: Option<CredentialId>,
 }
 
 /// A node's whole share.
@@ -136,7 +140,16 @@ mod tests {
             spec: InstanceSpec::of_image("app:1"),
             desired: Desired::Running,
             restart_generation: generation,
+            registry_credential: None,
         }
+    }
+
+    #[test]
+    fn one_that_was_stored_before_there_were_credentials_reads_as_one_without() {
+        let mut stored = serde_json::to_value(assignment(1, 0)).unwrap();
+        stored.as_object_mut().unwrap().remove("registry_credential").unwrap();
+        stored["spec"].as_object_mut().unwrap().remove("secrets").unwrap();
+        assert_eq!(serde_json::from_value::<Assignment>(stored).unwrap(), assignment(1, 0));
     }
 
     fn history() -> impl Strategy<Value = Vec<AssignmentSet>> {

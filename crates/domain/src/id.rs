@@ -72,6 +72,8 @@ ids! {
     UserId;
     /// One sign-in of an account.
     SessionId;
+    /// A secret in the vault. Its name may be used again after it was deleted; the id is not.
+    CredentialId;
     /// The numbering under which one agent's ledger counts its reports. A ledger
     /// that was lost starts a new one, and its numbers start again from 1.
     ReportStreamId;

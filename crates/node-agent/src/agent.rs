@@ -298,6 +298,7 @@ mod tests {
             spec: InstanceSpec::of_image("app:1"),
             desired: Desired::Running,
             restart_generation: 0,
+            registry_credential: None,
         };
         let set = AssignmentSet { revision: 1, assignments: [(id, assignment)].into() };
         let _ = ledger.assignments_replace(set).await.unwrap();

@@ -19,6 +19,7 @@ impl fmt::Debug for proto::InstanceSpec {
             .field("ports", &self.ports)
             .field("network", &self.network)
             .field("volumes", &self.volumes)
+            .field("secrets", &self.secrets)
             .field("devices", &self.devices)
             .field("security", &self.security)
             .field("limits", &self.limits)
@@ -76,6 +77,20 @@ impl fmt::Debug for proto::EnrolRequest {
     }
 }
 
+impl fmt::Debug for proto::SecretValue {
+    /// Leaves out the value, and how long it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretValue").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for proto::RegistryLogin {
+    /// Shows which registry, and neither name nor password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryLogin").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +114,18 @@ mod tests {
         let dossier = proto::Dossier { log: vec![line], ..proto::Dossier::default() };
         let shown = format!("{:?}", proto::PushDossiersRequest { dossiers: vec![dossier] });
         assert!(shown.contains("bytes: 7") && !shown.contains("hunter2"), "{shown}");
+
+        let value = proto::SecretValue { index: 3, value: b"hunter2".to_vec() };
+        let login = proto::RegistryLogin {
+            server: "ghcr.io".into(),
+            username: "hunter2".into(),
+            password: b"hunter2".to_vec(),
+        };
+        let parts = [proto::secret_part::Part::Value(value), proto::secret_part::Part::RegistryLogin(login)];
+        let shown = format!("{:?}", parts.map(|part| proto::SecretPart { part: Some(part) }));
+        let numbers = format!("{:?}", b"hunter2");
+        assert!(shown.contains("index: 3") && shown.contains("ghcr.io"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains(numbers.trim_matches(['[', ']'])), "{shown}");
 
         let request = proto::EnrolRequest { token: "sesame".into(), ..proto::EnrolRequest::default() };
         assert!(!format!("{request:?}").contains("sesame"));

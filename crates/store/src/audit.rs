@@ -192,6 +192,7 @@ pub(crate) fn spec_shown(spec: &DeploymentSpec) -> Value {
         ports,
         network,
         volumes,
+        secrets,
         devices,
         security,
         limits,
@@ -210,7 +211,7 @@ pub(crate) fn spec_shown(spec: &DeploymentSpec) -> Value {
     json!({
         "image": image, "env": names(&env.0), "working_dir": working_dir, "user": user,
         "labels": names(labels), "hostname": hostname, "ports": ports, "network": network,
-        "volumes": volumes, "devices": devices, "security": security, "limits": limits, "ulimits": ulimits,
+        "volumes": volumes, "secrets": secrets, "devices": devices, "security": security, "limits": limits, "ulimits": ulimits,
         "log": {"driver": driver, "options": names(&options.0)}, "init": init, "restart": restart,
         "pull": pull, "stop_signal": stop_signal, "stop_grace_seconds": stop_grace_seconds,
         "min_healthy_seconds": min_healthy_seconds, "stop_after_seconds": stop_after_seconds,

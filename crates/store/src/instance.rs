@@ -384,6 +384,7 @@ fn read_assignment(
         spec: read_spec(spec)?.instance,
         desired: read_desired(desired)?,
         restart_generation: u32::try_from(generation).unwrap_or_default(),
+        registry_credential: None,
     };
     Ok((assignment, assigned))
 }

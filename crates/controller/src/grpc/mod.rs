@@ -136,6 +136,7 @@ impl Grpc {
 
 #[tonic::async_trait]
 impl AgentService for Grpc {
+    type FetchSecretsStream = Frames<proto::SecretPart>;
     type SessionStream = Frames<proto::ControllerFrame>;
     type StreamStream = Frames<proto::StreamControl>;
 
@@ -169,5 +170,13 @@ impl AgentService for Grpc {
     ) -> Result<Response<Self::StreamStream>, Status> {
         let node = self.caller(&request).await?;
         streams::attach(&self.0, node, request.into_inner()).await
+    }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<proto::FetchSecretsRequest>,
+    ) -> Result<Response<Self::FetchSecretsStream>, Status> {
+        self.caller(&request).await?;
+        Err(Status::unimplemented("this controller has no vault"))
     }
 }

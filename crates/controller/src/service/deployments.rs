@@ -1,7 +1,7 @@
 //! Declaring deployments and asking things of instances.
 
 use domain::{
-    deployment::DeploymentSpec,
+    deployment::{DeploymentSpec, FieldFault},
     id::{DeploymentId, InstanceId, OperationId, ProjectId},
     name::Name,
 };
@@ -41,11 +41,17 @@ impl Services {
     ) -> Result<Operation, Error> {
         let mut faults = declaration.spec.validate().err().unwrap_or_default();
         if let Err(e) = Name::parse(declaration.name.as_str()) {
-            faults.insert(0, domain::deployment::FieldFault { field: "name".into(), message: e.to_string() });
+            faults.insert(0, FieldFault { field: "name".into(), message: e.to_string() });
         } else if declaration.name.parse::<Uuid>().is_ok() {
             let message = "must not look like an id".to_owned();
-            faults.insert(0, domain::deployment::FieldFault { field: "name".into(), message });
+            faults.insert(0, FieldFault { field: "name".into(), message });
         }
+        faults.extend(declaration.spec.instance.secrets.iter().enumerate().map(|(index, secret)| {
+            FieldFault {
+                field: format!("secrets[{index}].credential"),
+                message: format!("no such credential: {}", secret.credential),
+            }
+        }));
         if !faults.is_empty() {
             return Err(Error::invalid(faults));
         }

@@ -13,6 +13,7 @@ mod log;
 mod networks;
 pub mod policy;
 mod ports;
+mod secrets;
 mod security;
 mod stop;
 mod validate;
@@ -33,6 +34,7 @@ pub use limits::{
 pub use log::LogSpec;
 pub use networks::{NETWORKS_MAX, Network, NetworkSpec};
 pub use ports::{PortSpec, Transport};
+pub use secrets::{ID_MAX, Resolved, SECRET_MAX_BYTES, SECRET_MODE, SecretTarget, SecretUse};
 pub use security::{CAPABILITIES, Device, Security, capability, reaches_host};
 pub use stop::{RestartPolicy, is_signal, signal_name};
 pub use validate::OWN_LABELS;
@@ -116,6 +118,9 @@ pub struct InstanceSpec {
     /// What is mounted into it.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+    /// Values of credentials that it is given.
+    #[serde(default)]
+    pub secrets: Vec<SecretUse>,
     /// Devices of the host that it may use.
     #[serde(default)]
     pub devices: Vec<Device>,
@@ -170,6 +175,7 @@ impl InstanceSpec {
             ports: Vec::new(),
             network: Network::default(),
             volumes: Vec::new(),
+            secrets: Vec::new(),
             devices: Vec::new(),
             security: Security::default(),
             limits: Limits::default(),

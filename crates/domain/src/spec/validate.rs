@@ -7,6 +7,7 @@ use super::{
     log::log_faults,
     networks::{is_hostname, network_faults},
     ports::port_faults,
+    secrets::secret_faults,
     security::{device_faults, security_faults},
     stop::stop_faults,
     volumes::{path_fault, volume_faults},
@@ -35,6 +36,7 @@ impl InstanceSpec {
         port_faults(&self.ports, faults);
         network_faults(&self.network, !self.ports.is_empty(), faults);
         volume_faults(&self.volumes, faults);
+        secret_faults(self, faults);
         device_faults(&self.devices, faults);
         security_faults(&self.security, faults);
         limit_faults(&self.limits, faults);
@@ -76,7 +78,7 @@ fn text_faults(spec: &InstanceSpec, faults: &mut Faults) {
 fn env_faults(env: &Env, faults: &mut Faults) {
     faults.length("env", env.0.len(), LIST_MAX, "variables");
     for (key, value) in &env.0 {
-        let key_ok = !key.is_empty() && key.len() <= 255 && !key.contains(['=', '\0']);
+        let key_ok = is_env_name(key);
         // The name may be hostile; the value may be a secret. Only the name is shown, and escaped.
         faults.unless(key_ok, format!("env[{key:?}]"), "name must be 1 to 255 characters without '='");
         faults.unless(
@@ -85,6 +87,11 @@ fn env_faults(env: &Env, faults: &mut Faults) {
             "value must not contain a NUL character",
         );
     }
+}
+
+/// Whether a text can be the name of an environment variable.
+pub(super) fn is_env_name(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && !text.contains(['=', '\0'])
 }
 
 fn place_faults(spec: &InstanceSpec, faults: &mut Faults) {

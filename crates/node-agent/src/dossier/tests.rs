@@ -257,6 +257,7 @@ impl World {
             spec: InstanceSpec::of_image("app:1"),
             desired: Desired::Running,
             restart_generation: 0,
+            registry_credential: None,
         };
         let made = engine.create(&assignment).await.unwrap();
         engine.start(&made.container_id).await.unwrap();

@@ -42,6 +42,7 @@ fn assigned(deployment: u128, revision: u32, image: &str) -> Assignment {
         spec: InstanceSpec::of_image(image),
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }
 

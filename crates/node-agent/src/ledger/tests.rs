@@ -31,6 +31,7 @@ fn assignment(n: u128) -> Assignment {
         spec,
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }
 

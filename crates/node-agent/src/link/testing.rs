@@ -315,6 +315,7 @@ fn public_key(csr: &[u8]) -> Vec<u8> {
 
 #[tonic::async_trait]
 impl AgentService for Service {
+    type FetchSecretsStream = ReceiverStream<Result<proto::SecretPart, Status>>;
     type SessionStream = ReceiverStream<Result<ControllerFrame, Status>>;
     type StreamStream = ReceiverStream<Result<StreamControl, Status>>;
 
@@ -379,6 +380,14 @@ impl AgentService for Service {
         let stream = TestStream { stream_id, up, down };
         self.0.streams.send(stream).await.map_err(|_| Status::unavailable("test over"))?;
         Ok(Response::new(ReceiverStream::new(frames)))
+    }
+
+    async fn fetch_secrets(
+        &self,
+        request: Request<proto::FetchSecretsRequest>,
+    ) -> Result<Response<Self::FetchSecretsStream>, Status> {
+        authenticated(&request)?;
+        Err(Status::unimplemented("the test has no vault"))
     }
 }
 

@@ -59,6 +59,7 @@ fn assignment(n: u128) -> Assignment {
         spec: InstanceSpec::of_image("app:1"),
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }
 

@@ -273,6 +273,7 @@ async fn running() -> (FakeRuntime, Target) {
         spec: InstanceSpec::of_image("app:1"),
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     };
     let container = engine.create(&assignment).await.unwrap();
     engine.start(&container.container_id).await.unwrap();

@@ -149,6 +149,7 @@ mod tests {
             spec: InstanceSpec::of_image("app:1"),
             desired: Desired::Running,
             restart_generation: 0,
+            registry_credential: None,
         };
         AssignmentSet { revision: 5, assignments: [(id, assignment)].into() }
     }

@@ -49,6 +49,7 @@ async fn world() -> World {
             spec,
             desired: Desired::Running,
             restart_generation: 0,
+            registry_credential: None,
         };
         let id = assignment.instance_id;
         let container_id = fake.create(&assignment).await.unwrap().container_id;

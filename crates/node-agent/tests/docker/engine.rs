@@ -405,5 +405,6 @@ pub fn shell(script: &str) -> Assignment {
         spec,
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }

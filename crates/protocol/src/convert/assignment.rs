@@ -79,6 +79,10 @@ impl TryFrom<proto::Assignment> for Assignment {
                 Ok(proto::Desired::Unspecified) | Err(_) => return Err(unknown("desired", m.desired)),
             },
             restart_generation: m.restart_generation,
+            registry_credential: m
+                .registry_credential
+                .map(|text| id("registry_credential", &text))
+                .transpose()?,
         })
     }
 }
@@ -98,6 +102,7 @@ impl From<&Assignment> for proto::Assignment {
             spec: Some((&assignment.spec).into()),
             desired: desired.into(),
             restart_generation: assignment.restart_generation,
+            registry_credential: assignment.registry_credential.map(|id| id.to_string()),
         }
     }
 }

@@ -16,6 +16,7 @@ mod facts;
 mod probe;
 mod report;
 mod sample;
+mod secrets;
 mod spec;
 mod time;
 
@@ -47,6 +48,8 @@ pub enum Problem {
     UnknownValue(i32),
     /// The text is not a UUID.
     NotUuid,
+    /// The text is not a name.
+    NotName,
     /// The number, moment or time does not fit what it stands for.
     OutOfRange,
     /// The same id came before.
@@ -59,6 +62,7 @@ impl fmt::Display for Problem {
             Self::Missing => f.write_str("is missing"),
             Self::UnknownValue(number) => write!(f, "has the unknown value {number}"),
             Self::NotUuid => f.write_str("is not a UUID"),
+            Self::NotName => f.write_str("is not a name"),
             Self::OutOfRange => f.write_str("is out of range"),
             Self::Duplicate => f.write_str("is there twice"),
         }

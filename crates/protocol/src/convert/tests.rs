@@ -6,18 +6,20 @@ use domain::{
     Timestamp,
     assignment::{Assignment, AssignmentDelta, AssignmentSet},
     dossier::{Dossier, DossierLine, DossierProbe, MemoryPoint},
-    id::{DeploymentId, InstanceId},
+    id::{CredentialId, DeploymentId, InstanceId},
     instance::{
         Cause, Desired, FailureReason, Health, InstanceStatus, Outcome, Phase, Progress, PublishedPort,
         Report,
     },
+    name::Name,
     node::{EngineState, NodeFacts, NodeHealth, StorageLimit},
     probe::{HttpCheck, HttpHeader, ProbeKind, ProbeResult, ProbeRole, ProbeSpec, StatusRange, Verdict},
     pull::{LayerProgress, PullProgress},
     sample::{DiskSample, HostSample, InstanceSample, Pressure},
     spec::{
         Device, Env, InstanceSpec, Limits, LogSpec, Network, NetworkSpec, Options, PortSpec, PullPolicy,
-        RestartPolicy, Security, StorageExceeded, Transport, Ulimit, Volume,
+        Resolved, RestartPolicy, SecretTarget, SecretUse, Security, StorageExceeded, Transport, Ulimit,
+        Volume,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -90,6 +92,24 @@ fn volume() -> impl Strategy<Value = Volume> {
 }
 
 prop_compose! {
+    fn secret()(
+        credential in "[a-z]([a-z0-9-]{0,6}[a-z0-9])?",
+        key in option::of(text()),
+        version: Option<u32>,
+        target in prop_oneof![
+            text().prop_map(|name| SecretTarget::Env { name }),
+            (text(), any::<(u32, u32, u32)>())
+                .prop_map(|(path, (mode, uid, gid))| SecretTarget::File { path, mode, uid, gid }),
+        ],
+        resolved in option::of((any::<u128>(), 1u32..).prop_map(|(id, version)| Resolved {
+            credential_id: CredentialId::from_uuid(Uuid::from_u128(id)), version,
+        })),
+    ) -> SecretUse {
+        SecretUse { credential: Name::parse(credential).unwrap(), key, version, target, resolved }
+    }
+}
+
+prop_compose! {
     fn limits()(
         (cpu_millis, memory_bytes, memory_reservation_bytes) in any::<(u32, u64, Option<u64>)>(),
         (swap_bytes, storage_bytes, pids, shm_bytes) in any::<(u64, Option<u64>, u32, Option<u64>)>(),
@@ -147,7 +167,7 @@ prop_compose! {
         program in program(),
         ports in vec(port_spec(), 0..3),
         network in network(),
-        volumes in vec(volume(), 0..3),
+        (volumes, secrets) in (vec(volume(), 0..3), vec(secret(), 0..3)),
         devices in vec(device(), 0..2),
         (security, limits) in (security(), limits()),
         ulimits in vec(ulimit(), 0..3),
@@ -158,7 +178,7 @@ prop_compose! {
     ) -> InstanceSpec {
         let log = LogSpec { driver, options: Options(options) };
         InstanceSpec {
-            ports, network, volumes, devices, security, limits, ulimits, log, probes, stop_after_seconds, ..program
+            ports, network, volumes, secrets, devices, security, limits, ulimits, log, probes, stop_after_seconds, ..program
         }
     }
 }
@@ -171,8 +191,12 @@ prop_compose! {
         (revision, restart_generation) in any::<(u32, u32)>(),
         spec in spec(),
         desired in select(&[Desired::Running, Desired::Stopped, Desired::Removed][..]),
+        registry_credential in option::of(any::<u128>().prop_map(|n| CredentialId::from_uuid(Uuid::from_u128(n)))),
     ) -> Assignment {
-        Assignment { instance_id, deployment_id, deployment_name, revision, spec, desired, restart_generation }
+        Assignment {
+            instance_id, deployment_id, deployment_name, revision, spec, desired, restart_generation,
+            registry_credential,
+        }
     }
 }
 
@@ -550,6 +574,13 @@ fn a_report() -> proto::Report {
 fn an_assignment() -> proto::Assignment {
     let mut spec = InstanceSpec::of_image("app:1");
     spec.ports.push(PortSpec { container_port: 80, host_port: None, transport: Transport::Tcp });
+    spec.secrets.push(SecretUse {
+        credential: Name::parse("app-key").unwrap(),
+        key: None,
+        version: None,
+        target: SecretTarget::file("/run/key"),
+        resolved: Some(Resolved { credential_id: CredentialId::from_uuid(Uuid::nil()), version: 1 }),
+    });
     (&Assignment {
         instance_id: InstanceId::from_uuid(Uuid::nil()),
         deployment_id: DeploymentId::from_uuid(Uuid::nil()),
@@ -558,6 +589,7 @@ fn an_assignment() -> proto::Assignment {
         spec,
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     })
         .into()
 }
@@ -602,7 +634,7 @@ fn each_fault_of_a_report_is_named() {
 
 #[test]
 fn each_fault_of_an_assignment_is_named() {
-    use Problem::{Missing, NotUuid, OutOfRange, UnknownValue};
+    use Problem::{Missing, NotName, NotUuid, OutOfRange, UnknownValue};
     let cases: &[(Spoil<proto::Assignment>, &str, Problem)] = &[
         (|m| m.deployment_id.clear(), "deployment_id", NotUuid),
         (|m| m.desired = 0, "desired", UnknownValue(0)),
@@ -631,6 +663,17 @@ fn each_fault_of_an_assignment_is_named() {
             OutOfRange,
         ),
         (|m| m.spec.as_mut().unwrap().ports[0].transport = 0, "spec.ports[0].transport", UnknownValue(0)),
+        (|m| m.registry_credential = Some("mine".into()), "registry_credential", NotUuid),
+        (|m| m.spec.as_mut().unwrap().secrets[0].credential.clear(), "spec.secrets[0].credential", NotName),
+        (|m| m.spec.as_mut().unwrap().secrets[0].target = None, "spec.secrets[0].target", Missing),
+        (
+            |m| {
+                let secret = &mut m.spec.as_mut().unwrap().secrets[0];
+                secret.resolved.as_mut().unwrap().version = 0;
+            },
+            "spec.secrets[0].resolved.version",
+            OutOfRange,
+        ),
     ];
     for (spoil, field, problem) in cases {
         let mut message = an_assignment();
@@ -707,6 +750,7 @@ fn a_spec_without_the_later_fields_means_what_it_always_meant() {
     let spec = message.spec.as_mut().unwrap();
     (spec.network, spec.security, spec.log) = (None, None, None);
     spec.limits.as_mut().unwrap().storage_bytes = None;
+    spec.secrets.clear();
     let read = Assignment::try_from(message).unwrap().spec;
     let mut expected = InstanceSpec::of_image("app:1");
     expected.limits.storage_bytes = None;

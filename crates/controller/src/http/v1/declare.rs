@@ -2,6 +2,7 @@
 
 mod container;
 mod probe;
+mod secrets;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 use self::{
     container::{DeviceCreate, LogCreate, NetworkCreate, SecurityCreate, UlimitCreate, VolumeCreate},
     probe::ProbeCreate,
+    secrets::SecretCreate,
 };
 use crate::error::Error;
 
@@ -55,6 +57,9 @@ pub struct DeploymentCreate {
     /// What is mounted into it.
     #[serde(default)]
     volumes: Vec<VolumeCreate>,
+    /// Credentials of the vault that it is given, at most 256.
+    #[serde(default)]
+    secrets: Vec<SecretCreate>,
     /// Devices of the host that it may use. A node refuses those that its own
     /// configuration does not allow (`device_paths`).
     #[serde(default)]
@@ -221,6 +226,7 @@ impl DeploymentCreate {
             ports: self.ports.into_iter().map(PortCreate::read).collect(),
             network: self.network.read()?,
             volumes: container::volumes(self.volumes)?,
+            secrets: secrets::secrets(self.secrets)?,
             devices: self.devices.into_iter().map(DeviceCreate::read).collect(),
             security: self.security.read(),
             limits,

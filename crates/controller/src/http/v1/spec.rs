@@ -1,6 +1,7 @@
 //! A deployment's spec as it is shown: every field, defaults filled in.
 
 mod probe;
+mod secrets;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use self::probe::ProbeView;
+use self::{probe::ProbeView, secrets::SecretUseView};
 
 /// What a revision says.
 #[derive(Serialize, ToSchema)]
@@ -30,6 +31,7 @@ pub struct SpecView {
     ports: Vec<PortSpecView>,
     network: NetworkView,
     volumes: Vec<VolumeView>,
+    secrets: Vec<SecretUseView>,
     devices: Vec<DeviceView>,
     security: SecurityView,
     limits: LimitsView,
@@ -187,7 +189,7 @@ impl From<DeploymentSpec> for SpecView {
             storage_enforced,
             progress_deadline_seconds,
         } = spec;
-        let InstanceSpec { ports, volumes, devices, ulimits, log, .. } = instance;
+        let InstanceSpec { ports, volumes, secrets, devices, ulimits, log, .. } = instance;
         Self {
             image: instance.image,
             entrypoint: instance.entrypoint,
@@ -200,6 +202,7 @@ impl From<DeploymentSpec> for SpecView {
             ports: ports.into_iter().map(Into::into).collect(),
             network: (&instance.network).into(),
             volumes: volumes.into_iter().map(Into::into).collect(),
+            secrets: secrets.into_iter().map(Into::into).collect(),
             devices: devices.into_iter().map(Into::into).collect(),
             security: instance.security.into(),
             limits: instance.limits.into(),

@@ -31,6 +31,7 @@ pub(super) fn assignment(desired: Desired, generation: u32) -> Assignment {
         spec: InstanceSpec::of_image("app:1"),
         desired,
         restart_generation: generation,
+        registry_credential: None,
     }
 }
 

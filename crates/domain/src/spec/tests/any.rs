@@ -8,6 +8,7 @@ use proptest::{
 };
 
 use super::*;
+use crate::name::Name;
 
 /// Texts that fit somewhere, and with `wild` texts that fit nowhere.
 fn text(wild: bool, fitting: &'static [&'static str]) -> BoxedStrategy<String> {
@@ -44,6 +45,35 @@ fn network(wild: bool) -> impl Strategy<Value = Network> {
         Just(Network::None),
         vec(join, 1..=if wild { 3 } else { 1 }).prop_map(|networks| Network::Named { networks }),
     ]
+}
+
+/// Uses of credentials; with `wild` any, and otherwise such that do not meet.
+pub(super) fn secrets(wild: bool) -> impl Strategy<Value = Vec<SecretUse>> {
+    let target = prop_oneof![
+        text(wild, &["TOKEN", "KEY"]).prop_map(|name| SecretTarget::Env { name }),
+        (
+            text(wild, &["/run/secrets/key", "/etc/app/tls.key"]),
+            number(wild, 0..=0o777),
+            number(wild, 0..=u64::from(ID_MAX)),
+            any::<u32>(),
+        )
+            .prop_map(|(path, mode, uid, gid)| SecretTarget::File {
+                path,
+                mode: u32::try_from(mode).unwrap_or(u32::MAX),
+                uid: u32::try_from(uid).unwrap_or(u32::MAX),
+                gid: gid.min(ID_MAX),
+            }),
+    ];
+    let key = option::of(text(wild, &["password", "db.password"]));
+    let secret = (select(&["app-key", "db"][..]), key, option::of(number(wild, 1..=9)), target);
+    let secret = secret.prop_map(|(credential, key, version, target)| SecretUse {
+        credential: Name::parse(credential).unwrap(),
+        key,
+        version: version.map(|version| u32::try_from(version).unwrap_or(u32::MAX)),
+        target,
+        resolved: None,
+    });
+    vec(secret, 0..=if wild { 4 } else { 1 })
 }
 
 prop_compose! {
@@ -83,7 +113,7 @@ prop_compose! {
             option::of(text(wild, &["web", "db.internal"])),
             option::of(text(wild, &["SIGQUIT", "9"])),
         ),
-        (network, volumes) in (network(wild), volumes(wild)),
+        (network, volumes, secrets) in (network(wild), volumes(wild), secrets(wild)),
         (limits, security) in (limits(wild), security(wild)),
         ulimits in vec((text(wild, &["nofile"]), -1i64..10, Just(-1i64)), 0..=1),
         devices in vec(text(wild, &["/dev/fuse"]), 0..=1),
@@ -98,7 +128,7 @@ prop_compose! {
         InstanceSpec {
             command, env: Env(env), labels, working_dir, user, hostname, stop_signal, volumes, limits, security,
             ports: if network.publishes() && (wild || container_port > 0) { ports } else { Vec::new() },
-            network, ulimits, devices: devices.iter().map(|path| device(path)).collect(),
+            network, secrets, ulimits, devices: devices.iter().map(|path| device(path)).collect(),
             log: LogSpec { driver, options: Options(options) }, init, ..InstanceSpec::of_image(image)
         }
     }

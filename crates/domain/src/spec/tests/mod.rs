@@ -1,6 +1,7 @@
 //! Specs of before, every fault with its path, and what nodes refuse.
 
 mod any;
+mod secrets;
 
 use super::{
     policy::{Policy, refuse, refuse_bind, refuse_exec, refuse_image, registry},
@@ -36,6 +37,7 @@ fn a_spec_of_before_reads_and_means_what_it_meant() {
     expected.stop_grace_seconds = 5;
     expected.min_healthy_seconds = 2;
     assert_eq!(spec.instance, expected);
+    assert!(spec.instance.secrets.is_empty());
     assert_eq!(spec.validate(), Ok(()));
 }
 

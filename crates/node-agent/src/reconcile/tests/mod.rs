@@ -55,6 +55,7 @@ fn assignment(n: u128) -> Assignment {
         spec,
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }
 

@@ -175,6 +175,7 @@ fn assignment() -> Assignment {
         spec,
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }
 

@@ -165,16 +165,21 @@ impl VolumeCreate {
             Self::Named { target, read_only, name } => Volume::Named { target, read_only, name },
             Self::Bind { target, read_only, path } => Volume::Bind { target, read_only, path },
             Self::Tmpfs { target, size_bytes, mode } => {
-                let octal = |text: String| {
-                    let digits = text.bytes().all(|b| matches!(b, b'0'..=b'7'));
-                    let mode = u32::from_str_radix(&text, 8).ok().filter(|_| digits);
+                let read = |text: String| {
                     let field = format!("volumes[{index}].mode");
-                    mode.ok_or_else(|| Error::invalid_field(field, "must be octal digits such as 1777"))
+                    octal(&text)
+                        .ok_or_else(|| Error::invalid_field(field, "must be octal digits such as 1777"))
                 };
-                Volume::Tmpfs { target, size_bytes, mode: mode.map(octal).transpose()? }
+                Volume::Tmpfs { target, size_bytes, mode: mode.map(read).transpose()? }
             }
         })
     }
+}
+
+/// Reads permissions.
+pub(super) fn octal(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    u32::from_str_radix(text, 8).ok().filter(|_| digits)
 }
 
 impl DeviceCreate {

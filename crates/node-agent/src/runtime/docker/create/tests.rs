@@ -28,6 +28,7 @@ fn of(spec: InstanceSpec) -> Assignment {
         spec,
         desired: Desired::Running,
         restart_generation: 0,
+        registry_credential: None,
     }
 }
 
