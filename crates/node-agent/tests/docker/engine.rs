@@ -41,7 +41,7 @@ pub const LOGIN: (&str, &str) = ("u", "a???>>>~~~b");
 /// Its line in the registry's file, by crypt(3).
 const LOGIN_LINE: &str = "u:$2y$05$abcdefghijklmnopqrstuuodgD49B7ru/wprLP3pGbWMzTxlikIlm";
 /// The longest that anything is waited for.
-const DEADLINE: Duration = Duration::from_secs(45);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Waits until `check` gives something.
 pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
@@ -155,7 +155,7 @@ impl Engine {
             self.registries.push(registry);
         }
         let socket = self.socket();
-        for name in ["app:1", "kept:1", "old:1"] {
+        for name in ["app:1", "locked:1", "kept:1", "old:1"] {
             let image = format!("{REGISTRY}/{name}");
             // With something of its own, so that it is no other name of the same image.
             self.import_as(&image, &["--change", &format!("LABEL name={name}")]).await;

@@ -107,9 +107,10 @@ impl Agent {
 fn quick(kind: ProbeKind) -> ProbeSpec {
     ProbeSpec {
         interval_seconds: 1,
-        timeout_seconds: 5,
+        // What a busy host needs to begin a program in a container, and to answer.
+        timeout_seconds: 30,
         retries: 2,
-        start_period_seconds: 20,
+        start_period_seconds: 60,
         ..ProbeSpec::new(ProbeRole::Liveness, kind)
     }
 }

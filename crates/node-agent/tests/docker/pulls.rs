@@ -9,7 +9,7 @@ use node_agent::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -127,7 +127,9 @@ pub async fn a_registry_that_wants_a_login_gets_the_nodes_own(world: Arc<World>)
         fs::write(&path, auths.to_string()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     };
-    let image = format!("{CLOSED_REGISTRY}/app:1");
+    // An image of its own: an engine that removes the last name of one takes those with it
+    // that it was given meanwhile.
+    let image = format!("{CLOSED_REGISTRY}/locked:1");
     let (reason, error) = fail(&pulls(&world, settings()), &image).await;
     assert_eq!(reason, FailureReason::ImageDenied, "{error}");
 
@@ -191,9 +193,15 @@ pub async fn a_pull_that_nobody_wants_any_more_is_ended_by_the_engine(world: Arc
     timeout(Duration::from_secs(30), gone).await.expect("it is still told of").unwrap();
     assert!(!pulls.is_under_way(&image));
     // An engine that had gone on would let the next ones join it, and ask for nothing.
+    let asked = async || (registry.layers("slow-given-up") > 1).then_some(());
     until("another request for the layer", async || {
-        let _ = timeout(Duration::from_millis(500), pulls.join(&image, instance())).await;
-        (registry.layers("slow-given-up") > 1).then_some(())
+        // A pull that joins one which is just being ended ends with it.
+        tokio::select! {
+            _ = pulls.join(&image, instance()) => {}
+            () = until("a request", asked) => {}
+            () = sleep(Duration::from_secs(10)) => {}
+        }
+        asked().await
     })
     .await;
 }

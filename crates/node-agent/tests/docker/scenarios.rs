@@ -191,6 +191,37 @@ pub async fn an_outside_kill_is_seen_at_once_and_found_again_in_the_past(world: 
     }
 }
 
+pub async fn what_happened_between_two_lists_is_in_the_second(world: Arc<World>) {
+    // A node of its own: no other scenario lists for it.
+    let runtime = world.neighbour();
+    let assignment = shell("while true; do sleep 1; done");
+    let made = runtime.create(&assignment).await.unwrap();
+    let id = made.container_id.as_str();
+    runtime.start(id).await.unwrap();
+    let listed = async || runtime.list().await.unwrap().pop().map(|(_, container)| container);
+    let inspected = async || runtime.inspect(assignment.instance_id).await.unwrap();
+    let (first, again) = (listed().await, listed().await);
+    assert!(first.is_some() && first == again && first == inspected().await, "{first:?} {again:?}");
+    // Each leaves a container that runs under the same id; a restart may be over in less
+    // than the second that the engine's list tells times in.
+    for change in [["restart", "-t", "0"].as_slice(), &["pause"], &["unpause"], &["rename"]] {
+        let before = listed().await;
+        let [verb, rest @ ..] = change else { unreachable!() };
+        match *verb {
+            "pause" => world.freeze(id).await,
+            "rename" => drop(world.docker(&["rename", id, "a67-listed-anew"]).await),
+            verb => drop(world.docker(&[&[verb], rest, &[id]].concat()).await),
+        }
+        let after = listed().await;
+        assert_eq!(after, inspected().await, "{verb}");
+        assert!(*verb == "rename" || after != before, "{verb}: {after:?}");
+    }
+    runtime.stop(id, Duration::ZERO).await.unwrap();
+    assert_eq!(listed().await.unwrap().status, ContainerStatus::Exited);
+    runtime.remove(id).await.unwrap();
+    assert_eq!(listed().await, None);
+}
+
 pub async fn a_second_create_adopts_the_first_containers_and_a_strangers_name_is_refused(world: Arc<World>) {
     let assignment = shell("sleep 60");
     let first = world.run(&assignment).await;
@@ -233,7 +264,7 @@ pub async fn a_process_that_takes_too_much_memory_is_known_to_have_been_killed_f
     let made = world.runtime.create(&assignment).await.unwrap();
     // Engine 20.10 hears of the kill and of the end on two ways; where the end comes
     // first, which happens on a busy host, it never says that it was for memory.
-    for _ in 0..5 {
+    for _ in 0..20 {
         let started = world.runtime.start(&made.container_id).await.unwrap().started_at;
         let ended = |c: &Container| c.status == ContainerStatus::Exited && c.started_at == started;
         let dead = world.container(assignment.instance_id, ended).await;
@@ -325,7 +356,8 @@ pub async fn use_is_measured_at_once_and_from_then_on(world: Arc<World>) {
     assert_eq!((samples[0].cpu_percent, samples[0].instance_id), (None, assignment.instance_id));
     let second = &samples[1];
     assert!((second.at - samples[0].at).num_milliseconds() >= 1900);
-    assert!(second.cpu_percent.unwrap() > 1.0 && second.cpu_percent.unwrap() < 150.0, "{second:?}");
+    // How much of a processor it gets is the host's affair; more than one it may not have.
+    assert!(second.cpu_percent.unwrap() > 0.0 && second.cpu_percent.unwrap() < 150.0, "{second:?}");
     assert!(second.memory_bytes.unwrap() > 0 && second.memory_limit_bytes == Some(64 << 20), "{second:?}");
     assert!(second.network_rx_bytes.is_some() && second.network_tx_bytes.is_some(), "{second:?}");
 
