@@ -9,7 +9,8 @@
 //! shorter than what it waits for (a stop waits for its grace): whoever calls
 //! bounds it, and drops the future or stream to give up. Dropping must be safe at
 //! any moment; the engine may carry out what it was asked all the same, so the
-//! caller looks again. A runtime keeps no state about containers.
+//! caller looks again. A runtime keeps nothing about containers that an answer of the
+//! engine does not confirm each time.
 
 pub mod docker;
 #[cfg(any(test, feature = "fake"))]
@@ -57,8 +58,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Asks what the engine is.
     fn info(&self) -> BoxFuture<'_, Result<EngineInfo, RuntimeError>>;
 
-    /// Lists all containers of this fleet and node, running or not, inspected,
-    /// with bounded parallelism. At most one per instance: where several carry
+    /// Lists all containers of this fleet and node, running or not, as inspected now:
+    /// what the engine's own list shows to be unchanged since the last call may be taken
+    /// from there. At most one per instance: where several carry
     /// an instance's label (an image committed from a container inherits them),
     /// the one with [`container_name`] wins, then the oldest. One that goes away
     /// while it is being inspected is left out.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EndpointSettings, PortMap,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, EndpointSettings, PortMap,
 };
 use domain::{
     Timestamp,
@@ -53,6 +54,8 @@ pub(super) struct Inspected {
     node: Option<String>,
     name: String,
     created_at: Option<Timestamp>,
+    /// The engine's ids of its places in networks, sorted.
+    endpoints: Vec<String>,
 }
 
 impl Inspected {
@@ -80,6 +83,7 @@ impl Inspected {
         Ok(Self {
             container,
             to_join,
+            endpoints: endpoints(&joined),
             networks: joined.into_iter().map(create::Attachment::joined).collect(),
             ranged_ports: asked.filter_map(|port| range_length(&port)).max().unwrap_or(0),
             instance_id: labels.get(LABEL_INSTANCE).and_then(|text| text.parse().ok()),
@@ -94,6 +98,28 @@ impl Inspected {
     pub(super) fn is_of(&self, owner: &Owner) -> bool {
         self.fleet.as_deref() == Some(owner.fleet.to_string().as_str())
             && self.node.as_deref() == Some(owner.node.to_string().as_str())
+    }
+
+    /// Whether a line of the engine's list shows that nothing has changed since this was
+    /// inspected. It may say no of one that has not changed, and never yes of one that has.
+    ///
+    /// The list says nothing of when a container started, and so shows no restart by its
+    /// state. But an engine makes a container's endpoints anew with each start, and
+    /// gives each an id that no other has. So the same endpoints are the same run of it: the
+    /// same process, ports and addresses. A container that does not run has none, nor has
+    /// any on an engine that does not tell of them, as Podman does not.
+    pub(super) fn is_still(&self, summary: &ContainerSummary) -> bool {
+        let status = match summary.state {
+            Some(ContainerSummaryStateEnum::RUNNING) => ContainerStatus::Running,
+            Some(ContainerSummaryStateEnum::PAUSED) => ContainerStatus::Paused,
+            _ => return false,
+        };
+        let networks = summary.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let names = summary.names.as_deref().unwrap_or_default();
+        self.container.status == status
+            && !self.endpoints.is_empty()
+            && networks.is_some_and(|joined| endpoints(joined) == self.endpoints)
+            && names.iter().any(|name| name.trim_start_matches('/') == self.name)
     }
 
     /// Smaller is better: the one with the instance's own name, then the oldest.
@@ -146,6 +172,15 @@ fn container(
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0 && status.is_alive()),
         addresses: if status.is_alive() { addresses } else { Vec::new() },
     }
+}
+
+/// The ids of a container's places in networks, sorted; none unless each has one.
+fn endpoints(joined: &HashMap<String, EndpointSettings>) -> Vec<String> {
+    let id = |endpoint: &EndpointSettings| endpoint.endpoint_id.clone().filter(|id| !id.is_empty());
+    let ids: Option<Vec<_>> = joined.values().map(id).collect();
+    let mut ids = ids.unwrap_or_default();
+    ids.sort_unstable();
+    ids
 }
 
 /// Where the host reaches it: at its own loopback where they share a network, else

@@ -29,7 +29,11 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bollard::{models::ContainerSummary, query_parameters as query};
 use domain::{
@@ -82,6 +86,9 @@ struct Inner {
     networks: tokio::sync::Mutex<()>,
     storage: storage::Storage,
     fetched: belongings::Fetched,
+    /// What the last full list found, by the engine's ids: what has not changed since need
+    /// not be asked for again. Held for reading and replacing only, never across an await.
+    listed: Mutex<HashMap<String, Inspected>>,
 }
 
 impl DockerRuntime {
@@ -112,6 +119,7 @@ impl DockerRuntime {
             networks: tokio::sync::Mutex::default(),
             storage: storage::Storage::default(),
             fetched: belongings::Fetched::default(),
+            listed: Mutex::default(),
         })))
     }
 
@@ -156,20 +164,44 @@ impl DockerRuntime {
     }
 
     async fn summaries(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, RuntimeError> {
-        let filters = std::collections::HashMap::from([("label", labels)]);
+        let filters = HashMap::from([("label", labels)]);
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let list = async |docker: bollard::Docker| docker.list_containers(Some(options)).await;
         self.call().make(LOOK, list).await.map_err(Failure::unexpected)
     }
 
-    /// All containers with these labels, inspected; of several that carry one
-    /// instance's label, the one that is really its.
-    async fn labelled(&self, labels: Vec<String>) -> Result<Vec<Inspected>, RuntimeError> {
-        let ids = self.summaries(labels).await?.into_iter().filter_map(|summary| summary.id);
-        let inspect = |id: String| async move { self.inspect_any(&id).await };
+    /// Containers, inspected anew where `known` is not what they still are.
+    async fn inspected(
+        &self,
+        summaries: Vec<ContainerSummary>,
+        known: &HashMap<String, Inspected>,
+    ) -> Result<Vec<Inspected>, RuntimeError> {
+        let look = |summary: ContainerSummary| async move {
+            let Some(id) = summary.id.as_deref() else { return Ok(None) };
+            match known.get(id).filter(|known| known.is_still(&summary)) {
+                Some(known) => Ok(Some(known.clone())),
+                None => self.inspect_any(id).await,
+            }
+        };
         let found: Vec<Option<Inspected>> =
-            stream::iter(ids).map(inspect).buffer_unordered(INSPECT_PARALLEL).try_collect().await?;
-        Ok(container::one_each(found.into_iter().flatten().filter(|i| i.is_of(&self.0.owner))))
+            stream::iter(summaries).map(look).buffer_unordered(INSPECT_PARALLEL).try_collect().await?;
+        Ok(found.into_iter().flatten().filter(|i| i.is_of(&self.0.owner)).collect())
+    }
+
+    /// All that is ours; of several that carry one instance's label, the one that is
+    /// really its. A list costs the engine next to nothing, each inspection a little:
+    /// so only those are inspected that may have changed since the last list.
+    async fn list_all(&self) -> Result<Vec<(InstanceId, Container)>, RuntimeError> {
+        // Lost where this comes to nothing: then all are inspected the next time.
+        let known = std::mem::take(&mut *self.listed());
+        let found = self.inspected(self.summaries(self.0.owner.filters()).await?, &known).await?;
+        *self.listed() = found.iter().map(|i| (i.container.container_id.clone(), i.clone())).collect();
+        let each = container::one_each(found.into_iter());
+        Ok(each.into_iter().filter_map(|i| Some((i.instance_id?, i.container))).collect())
+    }
+
+    fn listed(&self) -> MutexGuard<'_, HashMap<String, Inspected>> {
+        self.0.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find(&self, instance: InstanceId) -> Result<Option<Container>, RuntimeError> {
@@ -182,8 +214,9 @@ impl DockerRuntime {
         }
         let mut labels = self.0.owner.filters();
         labels.push(format!("{LABEL_INSTANCE}={instance}"));
-        let found = self.labelled(labels).await?;
-        Ok(found.into_iter().find(|i| i.instance_id == Some(instance)).map(|i| i.container))
+        let found = self.inspected(self.summaries(labels).await?, &HashMap::new()).await?;
+        let each = container::one_each(found.into_iter());
+        Ok(each.into_iter().find(|i| i.instance_id == Some(instance)).map(|i| i.container))
     }
 
     async fn end(&self, container_id: &str, grace: Duration) -> Result<Option<Container>, RuntimeError> {
@@ -241,10 +274,7 @@ impl Runtime for DockerRuntime {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<(InstanceId, Container)>, RuntimeError>> {
-        Box::pin(async move {
-            let found = self.labelled(self.0.owner.filters()).await?;
-            Ok(found.into_iter().filter_map(|i| Some((i.instance_id?, i.container))).collect())
-        })
+        Box::pin(self.list_all())
     }
 
     fn inspect(&self, instance: InstanceId) -> BoxFuture<'_, Result<Option<Container>, RuntimeError>> {

@@ -356,6 +356,87 @@ async fn an_engine_that_was_replaced_unnoticed_is_out_of_reach_once_and_then_ask
     engine.stop(&socket).await;
 }
 
+/// A line of the list about a container that runs, with one place in a network.
+fn line(id: &str, state: &str, endpoint: &str) -> Value {
+    json!({
+        "Id": id, "Names": [format!("/{id}")], "State": state, "Status": "Up 2 minutes",
+        "NetworkSettings": { "Networks": { "bridge": { "EndpointID": endpoint } } },
+    })
+}
+
+/// The same as inspected, of an instance that is told from the others by `n`.
+fn details(line: &Value, n: u128) -> Value {
+    let mut details = inspected(Some(ids().1));
+    details["Id"] = line["Id"].clone();
+    details["Name"] = line["Names"][0].clone();
+    details["State"] = json!({ "Status": line["State"], "StartedAt": "2026-01-02T03:04:05Z", "Pid": 7 });
+    details["Config"]["Labels"][LABEL_INSTANCE] = json!(Uuid::from_u128(n).to_string());
+    details["NetworkSettings"] = line["NetworkSettings"].clone();
+    details
+}
+
+/// Something that happens to what an engine lists.
+type Change<'a> = (&'static str, &'a dyn Fn(&mut Vec<Value>));
+
+#[tokio::test]
+async fn a_list_that_shows_no_change_inspects_nothing_and_any_other_what_may_have_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let lines = Arc::new(Mutex::new(vec![line("a", "running", "e1"), line("b", "running", "e2")]));
+    let told = Arc::clone(&lines);
+    let answers: Answers = Arc::new(move |method, path| {
+        let lines = told.lock().unwrap();
+        if path == "/containers/json" {
+            return (200, Value::Array(lines.clone()));
+        }
+        let found = (1_u128..)
+            .zip(lines.iter())
+            .find(|(_, line)| path == format!("/containers/{}/json", line["Id"].as_str().unwrap()));
+        found.map_or_else(|| plain()(method, path), |(n, line)| (200, details(line, n)))
+    });
+    let engine = FakeEngine::start(&socket, "1.52", "1.12", answers);
+    let runtime = runtime(&socket);
+    let inspections = || {
+        let asked = engine.requests();
+        asked.iter().filter(|r| r.contains("/containers/") && !r.contains("/containers/json")).count()
+    };
+    let list = async |change: &dyn Fn(&mut Vec<Value>)| {
+        change(&mut lines.lock().unwrap());
+        let before = inspections();
+        let found = runtime.list().await.unwrap();
+        (found, inspections() - before)
+    };
+    let (first, asked) = list(&|_| ()).await;
+    assert_eq!((first.len(), asked), (2, 2));
+    let (again, asked) = list(&|lines| lines[0]["Status"] = json!("Up 3 minutes")).await;
+    assert_eq!((again, asked), (first, 0));
+    let changes: [Change<'_>; 5] = [
+        ("it was restarted", &|lines| lines[0] = line("a", "running", "e3")),
+        ("it was frozen", &|lines| lines[0] = line("a", "paused", "e3")),
+        ("it goes on", &|lines| lines[0] = line("a", "running", "e3")),
+        ("it was renamed", &|lines| lines[0]["Names"] = json!(["/other"])),
+        ("it joined a network", &|lines| {
+            lines[0]["NetworkSettings"]["Networks"]["more"] = json!({ "EndpointID": "e4" });
+        }),
+    ];
+    for (what, change) in changes {
+        assert_eq!(list(change).await.1, 1, "{what}");
+        assert_eq!(list(&|_| ()).await.1, 0, "{what}, and nothing more");
+    }
+    // Of these the list does not say enough: they are looked at each time.
+    let unclear: [Change<'_>; 3] = [
+        ("it has ended", &|lines| lines[0] = line("a", "exited", "")),
+        ("an engine without endpoints", &|lines| lines[0] = line("a", "running", "")),
+        ("no networks at all", &|lines| lines[0]["NetworkSettings"] = json!({})),
+    ];
+    for (what, change) in unclear {
+        assert_eq!((list(change).await.1, list(&|_| ()).await.1), (1, 1), "{what}");
+    }
+    let (rest, _) = list(&|lines| drop(lines.pop())).await;
+    assert_eq!(rest.len(), 1, "one that has gone is not remembered");
+    engine.stop(&socket).await;
+}
+
 /// Makes a container whose name is taken, by one that `holder` describes.
 async fn create_over(holder: Value) -> Result<Container, RuntimeError> {
     let dir = tempfile::tempdir().unwrap();
