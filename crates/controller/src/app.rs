@@ -145,7 +145,7 @@ pub async fn build(config: &Config, store: Store, supervisor: Supervisor) -> Res
         cookies,
         fleet_id,
         sessions: crate::fleet::Sessions::default(),
-        heartbeats: crate::fleet::Heartbeats::default(),
+        heartbeats: crate::fleet::Heartbeats::new(settings.presence),
         streams: crate::fleet::Streams::default(),
         operations: OperationNews::default(),
         strangers: Strangers::default(),

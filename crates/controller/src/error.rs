@@ -31,6 +31,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The request is fine, but not in the present state of its target.
     Conflict,
+    /// The target changed since the caller looked.
+    PreconditionFailed,
     /// Too many of them; later.
     RateLimited,
     /// Something that it needs is away; later.
@@ -56,6 +58,7 @@ impl ErrorKind {
             Self::NotFound => (404, GrpcCode::NotFound),
             Self::AlreadyExists => (409, GrpcCode::AlreadyExists),
             Self::Conflict => (409, GrpcCode::FailedPrecondition),
+            Self::PreconditionFailed => (412, GrpcCode::FailedPrecondition),
             Self::RateLimited => (429, GrpcCode::ResourceExhausted),
             Self::Unavailable => (503, GrpcCode::Unavailable),
             Self::Internal => (500, GrpcCode::Internal),
@@ -224,6 +227,10 @@ impl From<StoreError> for Error {
                 Refusal::DefaultProject => refused(ErrorKind::Conflict, "default_project", &refusal),
                 Refusal::TokenRefused(_) => refused(ErrorKind::PermissionDenied, "token_refused", &refusal),
                 Refusal::LastAdmin(_) => refused(ErrorKind::Conflict, "last_admin", &refusal),
+                Refusal::RevisionChanged(_) => {
+                    refused(ErrorKind::PreconditionFailed, "revision_changed", &refusal)
+                }
+                Refusal::InProgress(_) => refused(ErrorKind::Conflict, "operation_in_progress", &refusal),
                 Refusal::KeyReused => refused(ErrorKind::Conflict, "idempotency_key_reused", &refusal),
             },
             StoreError::Unavailable(_) => Self::new(

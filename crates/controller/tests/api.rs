@@ -467,7 +467,7 @@ async fn waiting_for_an_operation_ends_when_it_is_done_or_the_time_is_over() {
         .body;
     let path = format!("/operations/{}?wait_seconds=20", operation["id"].as_str().unwrap());
     let judge = async {
-        api.services.store.orchestrate().await.unwrap();
+        api.services.store.orchestrate(&()).await.unwrap();
     };
     let (answer, ()) = tokio::join!(api.get(&path, &admin), judge);
     assert_eq!(
@@ -557,7 +557,7 @@ async fn an_instance_shows_how_far_its_image_has_come_while_it_is_fetched() {
     let admin = api.account("admin", Role::Admin).await;
     let node = node(&api).await;
     api.post("/deployments", Some(&admin), json!({"name": "web", "image": "app:1"})).await;
-    api.services.store.orchestrate().await.unwrap();
+    api.services.store.orchestrate(&()).await.unwrap();
     let instance = api.db.texts("select id from instances").await.remove(0);
     let path = format!("/instances/{instance}");
     let shown = async || api.get(&path, &admin).await.body["pull"].clone();

@@ -200,7 +200,7 @@ async fn every_change_is_one_line_with_who_from_where_what_and_in_which_request(
     node(&api).await;
     let web = json!({"name": "web", "image": "app:1", "env": {"MODE": "fast"}});
     walk.step("deployment_create", boss, (post.clone(), "/deployments"), web).await;
-    api.services.store.orchestrate().await.unwrap();
+    api.services.store.orchestrate(&()).await.unwrap();
     let instance = api.db.texts("select id from instances").await.remove(0);
     for request in ["restart", "stop", "start"] {
         let path = format!("/instances/{instance}/{request}");
@@ -439,7 +439,7 @@ async fn no_secret_that_came_in_or_went_out_is_in_the_log_the_events_or_the_oper
     });
     assert_eq!(api.post("/deployments", Some(&token), spec).await.status, StatusCode::ACCEPTED);
     node(&api).await;
-    api.services.store.orchestrate().await.unwrap();
+    api.services.store.orchestrate(&()).await.unwrap();
     let bad = json!({"name": "x", "image": {"planted-in-a-bad-body": 1}});
     assert_eq!(api.post("/deployments", Some(&token), bad).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(api.get("/accounts", &token).await.status, StatusCode::FORBIDDEN);

@@ -81,7 +81,7 @@ async fn deaths_are_listed_the_newest_first_and_each_is_shown_whole() {
     let node = node(&api).await;
     let body = json!({"name": "web", "image": "app:1"});
     assert_eq!(api.post("/deployments", Some(&admin), body).await.status, StatusCode::ACCEPTED);
-    api.services.store.orchestrate().await.unwrap();
+    api.services.store.orchestrate(&()).await.unwrap();
     let id = api.db.texts("select id from instances").await.remove(0);
     let path = format!("/instances/{id}/deaths");
     let shown = api.get(&path, &viewer).await;
@@ -145,7 +145,7 @@ async fn how_an_instance_ended_stays_after_its_container_is_gone() {
     node(&api).await;
     let body = json!({"name": "web", "image": "app:1"});
     assert_eq!(api.post("/deployments", Some(&admin), body).await.status, StatusCode::ACCEPTED);
-    api.services.store.orchestrate().await.unwrap();
+    api.services.store.orchestrate(&()).await.unwrap();
     let id = api.db.texts("select id from instances").await.remove(0);
     // As its agent says it once the container is removed.
     api.db

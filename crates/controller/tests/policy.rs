@@ -35,7 +35,7 @@ use controller::{
     service::identity::{session::SignInFrom, token::TokenWish},
 };
 use domain::{
-    deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    deployment::{DeploymentSpec, InstanceSpec},
     dossier::Dossier,
     id::{DeploymentId, NodeId, ProjectId},
     name::{Labels, Name},
@@ -220,7 +220,7 @@ impl World {
             store.deployment_create(&new, &Actor::system()).await.unwrap();
             web.push(new);
         }
-        store.orchestrate().await.unwrap();
+        store.orchestrate(&()).await.unwrap();
         let stranger = account(&api, "stranger", None).await;
         Self { api, a, b, node, web, stranger, counter: AtomicU32::new(0) }
     }
@@ -371,14 +371,7 @@ fn deployment(project_id: ProjectId, name: &str) -> DeploymentNew {
         project_id,
         id: Uuid::now_v7().into(),
         name: name.into(),
-        spec: DeploymentSpec {
-            reservation: Reservation::default_for(&instance.limits),
-            instance,
-            replicas: 1,
-            constraints: Labels::new(),
-            storage_enforced: false,
-            progress_deadline_seconds: 60,
-        },
+        spec: DeploymentSpec { progress_deadline_seconds: 60, ..DeploymentSpec::of_instance(instance) },
         operation_id: Uuid::now_v7().into(),
         idempotency: None,
     }

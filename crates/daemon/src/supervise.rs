@@ -14,7 +14,7 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, Span};
@@ -38,6 +38,20 @@ pub trait BackgroundTask: Send + 'static {
 
     /// Does what there is to do now.
     fn activate(&mut self) -> impl Future<Output = Self::Status> + Send;
+
+    /// How long until there is something to do, where that is known to be sooner than
+    /// the period; asked after each activation.
+    fn due_in(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// At that moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Starts tasks, wakes them, and stops them. Clones share everything.
@@ -95,12 +109,15 @@ impl Supervisor {
             // Tokio refuses a period of nothing.
             let mut tick = interval(period.max(Duration::from_millis(1)));
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut due: Option<Instant> = None;
             loop {
-                // Cancel-safe: a tick or a permit that loses the race is kept for the next round.
+                // Cancel-safe: a tick or a permit that loses the race is kept for the next
+                // round, and so is the moment.
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
                     () = woken.notified() => tick.reset(),
+                    () = at(due) => tick.reset(),
                     _ = tick.tick() => {}
                 }
                 // A panic ends this activation, not the task: the next period tries again.
@@ -108,6 +125,7 @@ impl Supervisor {
                     Ok(status) => drop(status_tx.send_replace(status)),
                     Err(_) => tracing::error!("background task panicked"),
                 }
+                due = task.due_in().map(|wait| Instant::now() + wait);
             }
         };
         let span = tracing::error_span!(parent: None, "task", task = T::NAME);

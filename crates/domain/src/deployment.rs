@@ -12,8 +12,10 @@ pub use crate::spec::{
     TEXT_MAX_BYTES, Transport,
 };
 use crate::{
+    disconnect::Disconnect,
     name::{Labels, labels_fault},
     spec::Faults,
+    update::UpdatePolicy,
 };
 
 /// Most replicas of one deployment.
@@ -58,9 +60,45 @@ pub struct DeploymentSpec {
     pub storage_enforced: bool,
     /// Seconds without progress after which an operation on it fails.
     pub progress_deadline_seconds: u32,
+    /// How copies give way to those of a new revision.
+    #[serde(default)]
+    pub update: UpdatePolicy,
+    /// What becomes of copies on a node that is not heard of.
+    #[serde(default)]
+    pub disconnect: Disconnect,
 }
 
 impl DeploymentSpec {
+    /// A spec with defaults for everything but the container.
+    #[must_use]
+    pub fn of_instance(instance: InstanceSpec) -> Self {
+        Self {
+            reservation: Reservation::default_for(&instance.limits),
+            disconnect: Disconnect::default_for(&instance),
+            update: UpdatePolicy::default(),
+            instance,
+            replicas: 1,
+            constraints: Labels::new(),
+            storage_enforced: false,
+            progress_deadline_seconds: 300,
+        }
+    }
+
+    /// Whether copies of this spec are the same as those of another, so that none need
+    /// be replaced: all that says what a copy is and where it may be, and nothing of
+    /// how many there are and what happens when.
+    #[must_use]
+    pub fn has_same_copies(&self, other: &Self) -> bool {
+        let of = |spec: &Self| Self {
+            replicas: 0,
+            progress_deadline_seconds: 0,
+            update: UpdatePolicy::default(),
+            disconnect: Disconnect::default(),
+            ..spec.clone()
+        };
+        of(self) == of(other)
+    }
+
     /// Lists everything that is wrong, so that a user mends it in one round.
     ///
     /// # Errors
@@ -74,6 +112,8 @@ impl DeploymentSpec {
         if let Some(message) = labels_fault(&self.constraints) {
             faults.unless(false, "constraints", message);
         }
+        self.update.faults(&mut faults);
+        self.disconnect.faults(&self.instance, &mut faults);
         if faults.0.is_empty() { Ok(()) } else { Err(faults.0) }
     }
 
@@ -103,15 +143,7 @@ mod tests {
     use super::*;
 
     fn spec() -> DeploymentSpec {
-        let instance = InstanceSpec::of_image("app:1");
-        DeploymentSpec {
-            reservation: Reservation::default_for(&instance.limits),
-            instance,
-            replicas: 1,
-            constraints: Labels::new(),
-            storage_enforced: false,
-            progress_deadline_seconds: 300,
-        }
+        DeploymentSpec::of_instance(InstanceSpec::of_image("app:1"))
     }
 
     fn fields(spec: &DeploymentSpec) -> Vec<String> {

@@ -12,6 +12,7 @@
 //! | [`spec`] | the container of one copy, and what a node refuses of it |
 //! | [`instance`] | the life of one placement, and how reports merge |
 //! | [`assignment`] | what a node is told, complete or as a delta |
+//! | [`disconnect`] | what becomes of the copies on a node that is not heard of |
 //! | [`dossier`] | what is kept of an attempt that ended |
 //! | [`limit`] | how often something may be done |
 //! | [`node`] | facts, capacity and state of a Docker host |
@@ -27,10 +28,12 @@
 //! | [`pull`] | how far the fetching of an image has come |
 //! | [`secret`] | bytes that nobody may see |
 //! | [`sample`] | measured use of resources, of containers and of hosts |
+//! | [`update`] | how copies give way to those of a new revision |
 
 pub mod assignment;
 pub mod backoff;
 pub mod deployment;
+pub mod disconnect;
 pub mod dossier;
 pub mod housekeeping;
 pub mod id;
@@ -50,6 +53,7 @@ pub mod pull;
 pub mod sample;
 pub mod secret;
 pub mod spec;
+pub mod update;
 
 /// A moment, in UTC. Everything that crosses a process boundary uses it.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

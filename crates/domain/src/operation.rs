@@ -4,7 +4,12 @@
 //! have reported, again and again, until the verdict is clear. So it survives a
 //! crash of either side, and says what is true and not what was tried.
 
+mod drain;
+mod rollout;
+
 use serde::{Deserialize, Serialize};
+
+pub use rollout::RolloutView;
 
 use crate::{
     Timestamp,
@@ -21,6 +26,12 @@ pub const CRASH_LOOP_FAILURES: u32 = 5;
 pub enum OperationKind {
     /// All copies of a deployment shall run and be healthy.
     DeploymentCreate,
+    /// All copies of a deployment shall be as a new revision says.
+    DeploymentUpdate,
+    /// All copies of a deployment shall be as an earlier revision said.
+    DeploymentRollback,
+    /// There shall be more copies of a deployment, or fewer.
+    DeploymentScale,
     /// Nothing of a deployment shall be left.
     DeploymentDelete,
     /// One instance shall be started anew.
@@ -29,16 +40,22 @@ pub enum OperationKind {
     InstanceStop,
     /// One instance shall run.
     InstanceStart,
+    /// Nothing that can be moved shall be left on a node.
+    NodeDrain,
 }
 
 impl OperationKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::DeploymentCreate,
+        Self::DeploymentUpdate,
+        Self::DeploymentRollback,
+        Self::DeploymentScale,
         Self::DeploymentDelete,
         Self::InstanceRestart,
         Self::InstanceStop,
         Self::InstanceStart,
+        Self::NodeDrain,
     ];
 
     /// The stable text used in the database and the API.
@@ -46,10 +63,14 @@ impl OperationKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DeploymentCreate => "deployment_create",
+            Self::DeploymentUpdate => "deployment_update",
+            Self::DeploymentRollback => "deployment_rollback",
+            Self::DeploymentScale => "deployment_scale",
             Self::DeploymentDelete => "deployment_delete",
             Self::InstanceRestart => "instance_restart",
             Self::InstanceStop => "instance_stop",
             Self::InstanceStart => "instance_start",
+            Self::NodeDrain => "node_drain",
         }
     }
 
@@ -111,6 +132,14 @@ pub struct Subject {
     pub desired: Desired,
     /// What is known of it.
     pub status: InstanceStatus,
+    /// Whether it is like the copies of its deployment's present revision.
+    pub current: bool,
+    /// Whether its node is not heard of for so long that it is replaced elsewhere.
+    pub lost: bool,
+    /// Whether its node is heard of, and its engine answers.
+    pub heard: bool,
+    /// Whether a drain leaves it where it is, since its data is on its node.
+    pub stays: bool,
 }
 
 /// An operation as the judge sees it.
@@ -128,6 +157,8 @@ pub struct OperationView {
     pub progressed_at: Timestamp,
     /// Without progress for that long, it fails.
     pub deadline: std::time::Duration,
+    /// For those about the revision of a deployment.
+    pub rollout: RolloutView,
 }
 
 /// What the judge says.
@@ -141,6 +172,24 @@ pub struct Judgement {
     pub verdict: Option<Verdict>,
     /// Where it stands, in one sentence.
     pub message: String,
+    /// What is to be done about it.
+    pub then: Then,
+}
+
+/// What is to be done about an operation besides writing down how it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Its deployment goes back to the revision before, for this reason.
+    Revert(String),
+    /// Its deployment is left as it is, for this reason: nothing more gives way.
+    Halt(String),
+    /// Its deployment's present revision is good from now on.
+    Stable,
+    /// Its node is not drained any more.
+    EndDrain,
 }
 
 /// Judges an operation by what is known of its instances.
@@ -156,11 +205,15 @@ pub fn judge(
     now: Timestamp,
 ) -> Judgement {
     match operation.kind {
-        OperationKind::DeploymentCreate => judge_create(operation, subjects, pending, now),
+        OperationKind::DeploymentCreate
+        | OperationKind::DeploymentUpdate
+        | OperationKind::DeploymentRollback
+        | OperationKind::DeploymentScale => rollout::judge(operation, subjects, pending, now),
         OperationKind::DeploymentDelete => judge_delete(operation, subjects, now),
         OperationKind::InstanceRestart | OperationKind::InstanceStop | OperationKind::InstanceStart => {
             judge_instance(operation, subjects, now)
         }
+        OperationKind::NodeDrain => drain::judge(operation, subjects, pending, now),
     }
 }
 
@@ -197,48 +250,21 @@ fn hopeless(subject: &Subject) -> Option<String> {
     }
 }
 
-/// Whether an instance is as a creation wants it: healthy, or run to its end
+/// Whether an instance does what is wanted of it: healthy, or run to its end
 /// where its policy lets it end. One that its user has stopped counts, too.
-fn is_up(subject: &Subject) -> bool {
-    let status = &subject.status;
+pub(crate) fn is_up(desired: Desired, status: &InstanceStatus) -> bool {
     let completed = status.progress.phase == Phase::Ended
         && status.backoff_until.is_none()
         && matches!(status.outcome, Some(Outcome::Exited { code: 0, .. }));
-    let stopped = subject.desired == Desired::Stopped && status.progress.phase == Phase::Ended;
+    let stopped = desired == Desired::Stopped && status.progress.phase == Phase::Ended;
     (status.progress.phase == Phase::Running && status.health == Health::Healthy) || completed || stopped
-}
-
-fn judge_create(
-    operation: &OperationView,
-    subjects: &[Subject],
-    pending: Option<&str>,
-    now: Timestamp,
-) -> Judgement {
-    let kept: Vec<_> = subjects.iter().filter(|s| s.desired != Desired::Removed).collect();
-    let done = count(kept.iter().filter(|s| is_up(s)).count()).min(operation.total);
-    let judged = |verdict, message| Judgement { done, total: operation.total, verdict, message };
-    if done >= operation.total {
-        return judged(Some(Verdict::Succeeded), format!("all {done} instances are as asked for"));
-    }
-    if let Some(why) = kept.iter().find_map(|s| hopeless(s)) {
-        return judged(Some(Verdict::Failed), why);
-    }
-    let waiting = match pending {
-        Some(why) => format!("{done} of {} are healthy; {why}", operation.total),
-        None => format!("{done} of {} are healthy", operation.total),
-    };
-    if overdue(operation, done, now) {
-        let seconds = operation.deadline.as_secs();
-        return judged(Some(Verdict::Failed), format!("no progress for {seconds} s: {waiting}"));
-    }
-    judged(None, waiting)
 }
 
 fn judge_delete(operation: &OperationView, subjects: &[Subject], now: Timestamp) -> Judgement {
     let left: Vec<_> = subjects.iter().filter(|s| !s.status.progress.removed).collect();
     let total = operation.total.max(count(left.len()));
     let done = total - count(left.len());
-    let judged = |verdict, message| Judgement { done, total, verdict, message };
+    let judged = |verdict, message| Judgement { done, total, verdict, message, then: Then::Nothing };
     let Some(first) = left.first() else {
         return judged(Some(Verdict::Succeeded), format!("all {total} instances are gone"));
     };
@@ -256,7 +282,8 @@ fn judge_delete(operation: &OperationView, subjects: &[Subject], now: Timestamp)
 }
 
 fn judge_instance(operation: &OperationView, subjects: &[Subject], now: Timestamp) -> Judgement {
-    let judged = |done, verdict, message: String| Judgement { done, total: 1, verdict, message };
+    let judged =
+        |done, verdict, message: String| Judgement { done, total: 1, verdict, message, then: Then::Nothing };
     let Some(subject) = subjects.first().filter(|s| s.desired != Desired::Removed) else {
         return judged(0, Some(Verdict::Cancelled), "the instance was removed".into());
     };
@@ -271,7 +298,7 @@ fn judge_instance(operation: &OperationView, subjects: &[Subject], now: Timestam
         OperationKind::InstanceStop => {
             status.progress.phase == Phase::Ended && status.backoff_until.is_none()
         }
-        _ => seen && is_up(subject),
+        _ => seen && is_up(subject.desired, status),
     };
     if so {
         return judged(
@@ -296,14 +323,14 @@ fn judge_instance(operation: &OperationView, subjects: &[Subject], now: Timestam
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::instance::{FailureReason, Progress};
     use chrono::TimeDelta;
     use std::time::Duration;
     use uuid::Uuid;
 
-    fn operation(kind: OperationKind, total: u32) -> OperationView {
+    pub(super) fn operation(kind: OperationKind, total: u32) -> OperationView {
         OperationView {
             kind,
             total,
@@ -311,10 +338,11 @@ mod tests {
             done: 0,
             progressed_at: Timestamp::UNIX_EPOCH,
             deadline: Duration::from_secs(60),
+            rollout: RolloutView::default(),
         }
     }
 
-    fn subject(phase: Phase, edit: impl FnOnce(&mut Subject)) -> Subject {
+    pub(super) fn subject(phase: Phase, edit: impl FnOnce(&mut Subject)) -> Subject {
         let mut subject = Subject {
             instance_id: InstanceId::from_uuid(Uuid::nil()),
             node: "n1".into(),
@@ -323,12 +351,16 @@ mod tests {
                 progress: Progress { attempt: 1, phase, removed: false },
                 ..InstanceStatus::FIRST
             },
+            current: true,
+            lost: false,
+            heard: true,
+            stays: false,
         };
         edit(&mut subject);
         subject
     }
 
-    fn healthy() -> Subject {
+    pub(super) fn healthy() -> Subject {
         subject(Phase::Running, |s| s.status.health = Health::Healthy)
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Timestamp,
     deployment::{DeploymentSpec, Reservation, Transport},
     id::{DeploymentId, NodeId},
     name::Labels,
@@ -25,8 +26,14 @@ pub struct Candidate {
     pub name: String,
     /// Only a ready node takes anything.
     pub state: NodeState,
+    /// Since when it stands like that.
+    pub state_since: Timestamp,
+    /// Since when nothing was heard of it; only where that is certain.
+    pub silent_since: Option<Timestamp>,
     /// Set by an operator: takes nothing new.
     pub cordoned: bool,
+    /// Its instances are to be moved elsewhere.
+    pub draining: bool,
     /// Matched by constraints.
     pub labels: Labels,
     /// The host's CPUs, in thousandths.
@@ -69,6 +76,9 @@ impl Candidate {
     fn rejection(&self, spec: &DeploymentSpec) -> Option<String> {
         if self.state != NodeState::Ready {
             return Some(format!("it is {}", self.state.as_str()));
+        }
+        if self.draining {
+            return Some("it is being drained".to_owned());
         }
         if self.cordoned {
             return Some("it is cordoned".to_owned());
@@ -113,6 +123,25 @@ impl Candidate {
         self.reserved_memory_bytes += spec.reservation.memory_bytes;
         self.host_ports.extend(spec.instance.fixed_host_ports());
         self.deployments.push(deployment);
+    }
+
+    /// Takes back what [`Candidate::take`] set aside, as if the instance were gone.
+    pub fn give_back(&mut self, deployment: DeploymentId, spec: &DeploymentSpec) {
+        self.reserved_cpu_millis =
+            self.reserved_cpu_millis.saturating_sub(u64::from(spec.reservation.cpu_millis));
+        self.reserved_memory_bytes = self.reserved_memory_bytes.saturating_sub(spec.reservation.memory_bytes);
+        for port in spec.instance.fixed_host_ports() {
+            self.host_ports.remove(&port);
+        }
+        if let Some(index) = self.deployments.iter().position(|id| *id == deployment) {
+            self.deployments.swap_remove(index);
+        }
+    }
+
+    /// Whether it could take an instance of `spec` now.
+    #[must_use]
+    pub fn takes(&self, spec: &DeploymentSpec) -> bool {
+        self.rejection(spec).is_none()
     }
 }
 
@@ -163,7 +192,10 @@ pub(crate) mod tests {
             id: NodeId::from_uuid(Uuid::from_u128(u128::from(id))),
             name: format!("n{id}"),
             state: NodeState::Ready,
+            state_since: Timestamp::UNIX_EPOCH,
+            silent_since: None,
             cordoned: false,
+            draining: false,
             labels: Labels::new(),
             cpu_millis,
             memory_bytes,
@@ -177,12 +209,8 @@ pub(crate) mod tests {
 
     pub(crate) fn spec(cpu_millis: u32, memory_bytes: u64) -> DeploymentSpec {
         DeploymentSpec {
-            instance: InstanceSpec::of_image("app:1"),
-            replicas: 1,
             reservation: Reservation { cpu_millis, memory_bytes },
-            constraints: Labels::new(),
-            storage_enforced: false,
-            progress_deadline_seconds: 300,
+            ..DeploymentSpec::of_instance(InstanceSpec::of_image("app:1"))
         }
     }
 

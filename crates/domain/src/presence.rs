@@ -3,12 +3,33 @@
 //! A pure judgement over the last heartbeat. A controller that has itself not
 //! been listening judges nobody: silence is evidence only while one listens.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     Timestamp,
+    id::NodeId,
     node::{EngineState, Heartbeat, NodeState},
 };
+
+/// What a controller has heard of its nodes, now.
+pub trait Hearing: Sync {
+    /// Since when a node is silent, where that is certain; see [`silent_since`].
+    fn silent_since(&self, node: NodeId, now: Timestamp) -> Option<Timestamp>;
+}
+
+/// Of one that cannot say of any node that it is silent.
+impl Hearing for () {
+    fn silent_since(&self, _: NodeId, _: Timestamp) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// Of one that knows it of these nodes.
+impl Hearing for BTreeMap<NodeId, Timestamp> {
+    fn silent_since(&self, node: NodeId, _: Timestamp) -> Option<Timestamp> {
+        self.get(&node).copied()
+    }
+}
 
 /// The periods that presence is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +76,9 @@ pub fn judge(
     now: Timestamp,
     settings: &PresenceSettings,
 ) -> NodeState {
-    let heard_or_listening = last.map_or(listening_since, |beat| beat.received_at.max(listening_since));
+    // What was heard before this process could not listen for a while is as good as nothing.
+    let last = last.filter(|beat| beat.received_at >= listening_since);
+    let heard_or_listening = last.map_or(listening_since, |beat| beat.received_at);
     let silence = (now - heard_or_listening).to_std().unwrap_or(Duration::ZERO);
     let never_heard = last.is_none();
     let patience = settings.reconnect_within + settings.unreachable_after;
@@ -74,6 +97,33 @@ pub fn judge(
         Some(EngineState::Unreachable) => NodeState::EngineUnreachable,
         None => current,
     }
+}
+
+/// Since when nothing was heard of a node, where that is certain.
+///
+/// A heartbeat that this process has heard while it listens is a sure beginning. Of a
+/// node that it has not heard, it knows only that it heard nothing since it listens; and
+/// that counts only once the node must have tried to reach it, as in [`judge`].
+#[must_use]
+pub fn silent_since(
+    last: Option<Timestamp>,
+    listening_since: Timestamp,
+    now: Timestamp,
+    settings: &PresenceSettings,
+) -> Option<Timestamp> {
+    if let Some(last) = last.filter(|last| *last >= listening_since) {
+        return Some(last);
+    }
+    let patience = settings.reconnect_within + settings.unreachable_after;
+    let listened = (now - listening_since).to_std().unwrap_or(Duration::ZERO);
+    (listened >= patience).then_some(listening_since)
+}
+
+/// The longest pause between two looks at the heartbeats after which whoever looks may
+/// have been asleep, and cannot say what was sent meanwhile.
+#[must_use]
+pub fn longest_pause(settings: &PresenceSettings) -> Duration {
+    settings.unreachable_after / 2
 }
 
 #[cfg(test)]
@@ -110,6 +160,26 @@ mod tests {
     fn an_engine_that_does_not_answer_is_its_own_state() {
         let last = beat(10.0, EngineState::Unreachable);
         assert_eq!(judged(NodeState::Ready, last, 10.5), NodeState::EngineUnreachable);
+    }
+
+    #[test]
+    fn a_controller_that_was_asleep_judges_nobody_until_it_has_listened() {
+        let before = beat(10.0, EngineState::Reachable);
+        let woken = |now| judge(NodeState::Ready, before, at(100.0), at(now), &PresenceSettings::default());
+        assert_eq!(woken(100.1), NodeState::Ready);
+        assert_eq!(woken(140.9), NodeState::Ready);
+        assert_eq!(woken(141.0), NodeState::Unreachable);
+    }
+
+    #[test]
+    fn silence_counts_from_what_was_surely_heard_last() {
+        let settings = PresenceSettings::default();
+        let since = |last: Option<f64>, now| silent_since(last.map(at), at(100.0), at(now), &settings);
+        assert_eq!(since(Some(120.0), 121.0), Some(at(120.0)));
+        assert_eq!(since(Some(99.0), 130.0), None, "it was heard before this process could not listen");
+        assert_eq!(since(None, 140.9), None);
+        assert_eq!(since(None, 141.0), Some(at(100.0)));
+        assert_eq!(since(Some(99.0), 141.0), Some(at(100.0)));
     }
 
     #[test]

@@ -179,6 +179,8 @@ pub(crate) fn spec_shown(spec: &DeploymentSpec) -> Value {
         constraints,
         storage_enforced,
         progress_deadline_seconds,
+        update,
+        disconnect,
     } = spec;
     let InstanceSpec {
         image,
@@ -217,7 +219,7 @@ pub(crate) fn spec_shown(spec: &DeploymentSpec) -> Value {
         "min_healthy_seconds": min_healthy_seconds, "stop_after_seconds": stop_after_seconds,
         "probes": probes.iter().map(probe_shown).collect::<Vec<_>>(), "storage_enforced": storage_enforced,
         "replicas": replicas, "reservation": reservation, "constraints": constraints,
-        "progress_deadline_seconds": progress_deadline_seconds
+        "progress_deadline_seconds": progress_deadline_seconds, "update": update, "disconnect": disconnect
     })
 }
 

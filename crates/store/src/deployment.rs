@@ -1,6 +1,8 @@
 //! Deployments and their revisions: what changes them. What reads them is in `query`.
 
 mod query;
+mod request;
+pub mod revision;
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -14,15 +16,17 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::request::{
+    Asked, Locked, Open, deployment_lock_in_txn, open_delete_in_txn, operation_cancel_in_txn,
+    requested_in_txn,
+};
 use crate::{
     Refusal, Store, StoreError,
-    audit::{Actor, AuditNew, audit_insert_on_conn, spec_shown},
+    audit::{Actor, spec_shown},
     error::violates,
-    event::{EventNew, Severity, event_insert_on_conn},
     operation::{OperationNew, operation_insert_in_txn},
     project::project_share_in_txn,
-    schema::{deployments, idempotency_keys, instances, projects, revisions},
-    wake::{Wake, wake_in_txn},
+    schema::{deployments, idempotency_keys, instances, revisions},
 };
 
 /// Why instances of a deployment wait.
@@ -151,22 +155,30 @@ impl Store {
                     revisions::number.eq(1),
                     revisions::spec.eq(&spec),
                     revisions::created_by.eq(&actor.name),
+                    revisions::template.eq(1),
+                    revisions::cause.eq("created"),
                 ))
                 .execute(conn)
                 .await?;
             let operation = OperationNew {
-                id: new.operation_id,
-                kind: OperationKind::DeploymentCreate,
-                deployment: (new.id, &new.name),
-                instance_id: None,
-                restart_generation: 0,
                 total: new.spec.replicas,
                 deadline_seconds: new.spec.progress_deadline_seconds,
+                revision: Some(1),
+                ..OperationNew::about(new.operation_id, OperationKind::DeploymentCreate, (new.id, &new.name))
             };
             operation_insert_in_txn(conn, &operation, actor).await?;
             idempotency_insert_in_txn(conn, new, actor).await?;
             let change = (None, Some(spec_shown(&new.spec)));
-            let asked = Asked { action: "deployment_create", id: new.id, name: &new.name, project, change };
+            let message = format!("{} asked for deployment {} to be created", actor.name, new.name);
+            let asked = Asked {
+                kind: OperationKind::DeploymentCreate,
+                id: new.id,
+                name: &new.name,
+                project,
+                audit: change,
+                event: (None, Some(serde_json::json!({ "revision": 1 }))),
+                message,
+            };
             requested_in_txn(conn, asked, new.operation_id, actor).await?;
             Ok(new.operation_id)
         })
@@ -185,7 +197,8 @@ impl Store {
         actor: &Actor,
     ) -> Result<OperationId, StoreError> {
         self.transact("deployment_delete", async |conn| {
-            let (id, name, project, deleting) = deployment_lock_in_txn(conn, key).await?;
+            let Locked { id, name, project, deleting, revision: number, .. } =
+                deployment_lock_in_txn(conn, key).await?;
             if deleting && let Some(open) = open_delete_in_txn(conn, id).await? {
                 return Ok(open);
             }
@@ -205,117 +218,30 @@ impl Store {
                 .set((deployments::deleting.eq(true), deployments::updated_at.eq(diesel::dsl::now)))
                 .execute(conn)
                 .await?;
-            cancel_others_in_txn(conn, id).await?;
+            operation_cancel_in_txn(conn, id, Open::All, "the deployment is being deleted").await?;
             let spec = read_spec(spec)?;
             let operation = OperationNew {
-                id: operation_id,
-                kind: OperationKind::DeploymentDelete,
-                deployment: (id, &name),
-                instance_id: None,
-                restart_generation: 0,
                 total: u32::try_from(total).unwrap_or(u32::MAX),
                 deadline_seconds: spec.progress_deadline_seconds,
+                ..OperationNew::about(operation_id, OperationKind::DeploymentDelete, (id, &name))
             };
             operation_insert_in_txn(conn, &operation, actor).await?;
             let change = (Some(spec_shown(&spec)), None);
-            let asked = Asked { action: "deployment_delete", id, name: &name, project, change };
+            let message = format!("{} asked for deployment {name} to be deleted", actor.name);
+            let asked = Asked {
+                kind: OperationKind::DeploymentDelete,
+                id,
+                name: &name,
+                project,
+                audit: change,
+                event: (Some(serde_json::json!({ "revision": number })), None),
+                message,
+            };
             requested_in_txn(conn, asked, operation_id, actor).await?;
             Ok(operation_id)
         })
         .await
     }
-}
-
-async fn deployment_lock_in_txn(
-    conn: &mut AsyncPgConnection,
-    key: &DeploymentKey,
-) -> Result<(DeploymentId, String, String, bool), StoreError> {
-    let query = deployments::table
-        .filter(deployments::deleted_at.is_null())
-        .select((deployments::id, deployments::name, deployments::project_id, deployments::deleting))
-        .for_no_key_update();
-    let named = |project: ProjectId, name: String| {
-        deployments::project_id.eq(project.uuid()).and(deployments::name.eq(name))
-    };
-    let row: Option<(Uuid, String, Uuid, bool)> = match key.clone() {
-        DeploymentKey::Id(id) => query.filter(deployments::id.eq(id.uuid())).first(conn).await,
-        DeploymentKey::Name(name) => query.filter(named(ProjectId::DEFAULT, name)).first(conn).await,
-        DeploymentKey::In(id, name) => query.filter(named(id, name)).first(conn).await,
-    }
-    .optional()?;
-    let (id, name, project, deleting) = row.ok_or(Refusal::Missing("deployment"))?;
-    let project = projects::table.find(project).select(projects::name).first(conn).await?;
-    Ok((id.into(), name, project, deleting))
-}
-
-async fn open_delete_in_txn(
-    conn: &mut AsyncPgConnection,
-    id: DeploymentId,
-) -> Result<Option<OperationId>, StoreError> {
-    use crate::schema::operations;
-    let open: Option<Uuid> = operations::table
-        .filter(operations::deployment_id.eq(id.uuid()))
-        .filter(operations::kind.eq(OperationKind::DeploymentDelete.as_str()))
-        .filter(operations::verdict.is_null())
-        .select(operations::id)
-        .first(conn)
-        .await
-        .optional()?;
-    Ok(open.map(Into::into))
-}
-
-/// A deletion takes the place of whatever else is open on the deployment.
-async fn cancel_others_in_txn(conn: &mut AsyncPgConnection, id: DeploymentId) -> Result<(), StoreError> {
-    use crate::schema::operations;
-    let cancelled: Vec<Uuid> = diesel::update(
-        operations::table
-            .filter(operations::deployment_id.eq(id.uuid()))
-            .filter(operations::verdict.is_null()),
-    )
-    .set((
-        operations::verdict.eq("cancelled"),
-        operations::message.eq("the deployment is being deleted"),
-        operations::updated_at.eq(diesel::dsl::now),
-        operations::finished_at.eq(crate::txn::db_now()),
-    ))
-    .returning(operations::id)
-    .get_results(conn)
-    .await?;
-    for operation in cancelled {
-        wake_in_txn(conn, Wake::Operation(operation.into())).await?;
-    }
-    Ok(())
-}
-
-/// What was asked for of which deployment.
-struct Asked<'a> {
-    action: &'static str,
-    id: DeploymentId,
-    name: &'a str,
-    project: String,
-    /// Before and after, as the audit log shows it.
-    change: (Option<serde_json::Value>, Option<serde_json::Value>),
-}
-
-/// Audit line, event and wake-up of a request about a deployment.
-async fn requested_in_txn(
-    conn: &mut AsyncPgConnection,
-    Asked { action, id, name, project, change: (before, after) }: Asked<'_>,
-    operation_id: OperationId,
-    actor: &Actor,
-) -> Result<(), StoreError> {
-    let audit = AuditNew::done(action, name).in_project(project).change(before, after);
-    audit_insert_on_conn(conn, actor, &audit).await?;
-    let what = if action == "deployment_create" { "created" } else { "deleted" };
-    let message = format!("{} asked for deployment {name} to be {what}", actor.name);
-    let event = EventNew {
-        actor: Some(actor.name.clone()),
-        deployment_id: Some(id),
-        operation_id: Some(operation_id),
-        ..EventNew::now(format!("{action}_requested"), Severity::Info, message)
-    };
-    event_insert_on_conn(conn, &event).await?;
-    Ok(wake_in_txn(conn, Wake::Orchestrate).await?)
 }
 
 async fn idempotent_in_txn(

@@ -29,6 +29,12 @@ pub enum Refusal {
     /// The same idempotency key came with another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// The deployment has another revision than whoever asks has seen.
+    #[error("the deployment is at revision {0} by now; read it again")]
+    RevisionChanged(u32),
+    /// Something is being done to it already.
+    #[error("operation {0} is under way; wait for it, cancel it, or supersede it")]
+    InProgress(domain::id::OperationId),
 }
 
 /// A failure of a store method.

@@ -63,6 +63,10 @@ pub struct EventNew {
     pub instance_id: Option<InstanceId>,
     /// In the course of what.
     pub operation_id: Option<OperationId>,
+    /// How it was, where something changed.
+    pub before: Option<serde_json::Value>,
+    /// How it is since.
+    pub after: Option<serde_json::Value>,
 }
 
 impl EventNew {
@@ -80,6 +84,8 @@ impl EventNew {
             deployment_id: None,
             instance_id: None,
             operation_id: None,
+            before: None,
+            after: None,
         }
     }
 }
@@ -113,6 +119,10 @@ pub struct EventRow {
     pub instance_id: Option<Uuid>,
     /// In the course of what.
     pub operation_id: Option<Uuid>,
+    /// How it was, where something changed.
+    pub before: Option<serde_json::Value>,
+    /// How it is since.
+    pub after: Option<serde_json::Value>,
 }
 
 /// Which events to list. Empty: all.
@@ -158,6 +168,8 @@ pub(crate) async fn event_insert_once_on_conn(
                 events::deployment_id.eq(event.deployment_id.map(DeploymentId::uuid)),
                 events::instance_id.eq(event.instance_id.map(InstanceId::uuid)),
                 events::operation_id.eq(event.operation_id.map(OperationId::uuid)),
+                events::before.eq(&event.before),
+                events::after.eq(&event.after),
                 events::report_stream_id.eq(report.map(|(stream, _)| stream)),
                 events::report_seq.eq(report.map(|(_, seq)| seq)),
             ),
@@ -209,6 +221,8 @@ impl Store {
                 projects::name.nullable(),
                 events::instance_id,
                 events::operation_id,
+                events::before,
+                events::after,
             ))
             .order((events::recorded_at.desc(), events::id.desc()))
             .limit(fetch_limit(limit))

@@ -230,13 +230,10 @@ impl Store {
             let spec: serde_json::Value =
                 revisions::table.find((deployment, revision)).select(revisions::spec).first(conn).await?;
             let operation = OperationNew {
-                id: operation_id,
-                kind: request.kind(),
-                deployment: (deployment.into(), &name),
                 instance_id: Some(id),
                 restart_generation: u32::try_from(generation).unwrap_or_default(),
-                total: 1,
                 deadline_seconds: read_spec(spec)?.progress_deadline_seconds,
+                ..OperationNew::about(operation_id, request.kind(), (deployment.into(), &name))
             };
             operation_insert_in_txn(conn, &operation, actor).await?;
             let action = request.kind().as_str();

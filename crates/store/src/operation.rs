@@ -10,8 +10,8 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{
     Timestamp,
-    id::{DeploymentId, InstanceId, OperationId, ProjectId},
-    operation::{Judgement, OperationKind, OperationView, Verdict},
+    id::{DeploymentId, InstanceId, NodeId, OperationId, ProjectId},
+    operation::{Judgement, OperationKind, OperationView, RolloutView, Verdict},
 };
 use uuid::Uuid;
 
@@ -41,10 +41,22 @@ struct OperationRow {
     verdict: Option<String>,
     message: String,
     #[diesel(embed)]
+    rollout: Rollout,
+    #[diesel(embed)]
     times: Times,
     // Not by a join: open operations are read with a lock, which an outer join cannot have.
     #[diesel(select_expression = project_column(), select_expression_type = SqlLiteral<Nullable<Jsonb>>)]
     project: Option<serde_json::Value>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = operations, check_for_backend(diesel::pg::Pg))]
+struct Rollout {
+    revision: Option<i32>,
+    base_revision: Option<i32>,
+    replaced: i32,
+    reverting: Option<String>,
+    node_id: Option<Uuid>,
 }
 
 #[derive(Queryable, Selectable)]
@@ -73,8 +85,14 @@ pub struct Operation {
     pub actor: String,
     /// The deployment it is about, or whose instance it is about.
     pub deployment_id: Option<DeploymentId>,
-    /// Its name, kept even when it is gone.
+    /// Its name, kept even when it is gone; the node's, for one about a node.
     pub deployment_name: String,
+    /// The node it is about.
+    pub node_id: Option<NodeId>,
+    /// The revision that it brings about, or goes back to.
+    pub revision: Option<u32>,
+    /// The revision that a failure goes back to.
+    pub base_revision: Option<u32>,
     /// The project that the deployment belongs to, and its name; `None` once the
     /// deployment is forgotten.
     pub project: Option<(ProjectId, String)>,
@@ -127,7 +145,15 @@ impl OperationRow {
                 done: unsigned(self.done),
                 progressed_at: self.times.progressed_at,
                 deadline: Duration::from_secs(u64::from(unsigned(self.deadline_seconds))),
+                rollout: RolloutView {
+                    replaced: unsigned(self.rollout.replaced),
+                    reverting: self.rollout.reverting,
+                    ..RolloutView::default()
+                },
             },
+            node_id: self.rollout.node_id.map(Into::into),
+            revision: self.rollout.revision.map(unsigned),
+            base_revision: self.rollout.base_revision.map(unsigned),
             verdict,
             message: self.message,
             created_at: self.times.created_at,
@@ -140,11 +166,43 @@ impl OperationRow {
 pub(crate) struct OperationNew<'a> {
     pub(crate) id: OperationId,
     pub(crate) kind: OperationKind,
-    pub(crate) deployment: (DeploymentId, &'a str),
+    pub(crate) deployment_id: Option<DeploymentId>,
+    /// The deployment's name; the node's, for one about a node.
+    pub(crate) name: &'a str,
     pub(crate) instance_id: Option<InstanceId>,
+    pub(crate) node_id: Option<NodeId>,
     pub(crate) restart_generation: u32,
     pub(crate) total: u32,
     pub(crate) deadline_seconds: u32,
+    pub(crate) revision: Option<u32>,
+    pub(crate) base_revision: Option<u32>,
+    /// Copies that served and were taken away by those whose place it takes.
+    pub(crate) replaced: i32,
+}
+
+impl<'a> OperationNew<'a> {
+    /// One about a deployment as a whole; the caller says the rest.
+    pub(crate) fn about(id: OperationId, kind: OperationKind, deployment: (DeploymentId, &'a str)) -> Self {
+        Self { deployment_id: Some(deployment.0), ..Self::new(id, kind, deployment.1) }
+    }
+
+    /// One about nothing yet, with a name for people.
+    pub(crate) fn new(id: OperationId, kind: OperationKind, name: &'a str) -> Self {
+        Self {
+            id,
+            kind,
+            deployment_id: None,
+            name,
+            instance_id: None,
+            node_id: None,
+            restart_generation: 0,
+            total: 1,
+            deadline_seconds: 300,
+            revision: None,
+            base_revision: None,
+            replaced: 0,
+        }
+    }
 }
 
 pub(crate) async fn operation_insert_in_txn(
@@ -157,12 +215,16 @@ pub(crate) async fn operation_insert_in_txn(
             operations::id.eq(new.id.uuid()),
             operations::kind.eq(new.kind.as_str()),
             operations::actor.eq(&actor.name),
-            operations::deployment_id.eq(new.deployment.0.uuid()),
-            operations::deployment_name.eq(new.deployment.1),
+            operations::deployment_id.eq(new.deployment_id.map(DeploymentId::uuid)),
+            operations::deployment_name.eq(new.name),
+            operations::node_id.eq(new.node_id.map(NodeId::uuid)),
             operations::instance_id.eq(new.instance_id.map(InstanceId::uuid)),
             operations::restart_generation.eq(signed(new.restart_generation)),
             operations::total.eq(signed(new.total)),
             operations::deadline_seconds.eq(signed(new.deadline_seconds)),
+            operations::revision.eq(new.revision.map(signed)),
+            operations::base_revision.eq(new.base_revision.map(signed)),
+            operations::replaced.eq(new.replaced),
         ))
         .execute(conn)
         .await?;
@@ -229,6 +291,9 @@ pub(crate) async fn operation_judged_in_txn(
             deployment_id: operation.deployment_id,
             instance_id: operation.instance_id,
             operation_id: Some(operation.id),
+            node_id: operation.node_id,
+            before: Some(serde_json::json!({ "verdict": null })),
+            after: Some(serde_json::json!({ "verdict": verdict.as_str() })),
             ..EventNew::now(format!("operation_{}", verdict.as_str()), severity, message)
         };
         event_insert_on_conn(conn, &event).await?;

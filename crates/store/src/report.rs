@@ -143,6 +143,8 @@ async fn event_of(
         deployment_id: Some(deployment),
         instance_id: Some(report.instance_id),
         operation_id: operation.map(Into::into),
+        before: None,
+        after: None,
     })
 }
 

@@ -58,6 +58,8 @@ diesel::table! {
         updated_at -> Timestamptz,
         deleted_at -> Nullable<Timestamptz>,
         project_id -> Uuid,
+        stable_revision -> Nullable<Integer>,
+        paused -> Nullable<Text>,
     }
 }
 
@@ -89,6 +91,8 @@ diesel::table! {
         operation_id -> Nullable<Uuid>,
         report_stream_id -> Nullable<Uuid>,
         report_seq -> Nullable<BigInt>,
+        before -> Nullable<Jsonb>,
+        after -> Nullable<Jsonb>,
     }
 }
 
@@ -100,6 +104,7 @@ diesel::table! {
         ca_key_sealed -> Bytea,
         created_at -> Timestamptz,
         singleton -> Bool,
+        replacement_paused -> Nullable<Text>,
     }
 }
 
@@ -191,6 +196,9 @@ diesel::table! {
         status -> Jsonb,
         observed_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
+        replaces_id -> Nullable<Uuid>,
+        placed_for -> Text,
+        removed_for -> Nullable<Text>,
     }
 }
 
@@ -234,6 +242,7 @@ diesel::table! {
         last_seen_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
         health -> Jsonb,
+        draining -> Bool,
     }
 }
 
@@ -280,6 +289,11 @@ diesel::table! {
         updated_at -> Timestamptz,
         progressed_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,
+        revision -> Nullable<Integer>,
+        base_revision -> Nullable<Integer>,
+        replaced -> Integer,
+        reverting -> Nullable<Text>,
+        node_id -> Nullable<Uuid>,
     }
 }
 
@@ -326,6 +340,8 @@ diesel::table! {
         spec -> Jsonb,
         created_at -> Timestamptz,
         created_by -> Text,
+        template -> Integer,
+        cause -> Text,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::SubsecRound as _;
 use domain::{
-    deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    deployment::{DeploymentSpec, InstanceSpec},
     dossier::{Dossier, DossierLine, DossierProbe, MemoryPoint},
     id::{InstanceId, NodeId, ProjectId},
     instance::{FailureReason, Outcome},
@@ -57,19 +57,12 @@ async fn fleet() -> (TestDatabase, NodeId, InstanceId) {
         project_id: ProjectId::DEFAULT,
         id: Uuid::now_v7().into(),
         name: "web".into(),
-        spec: DeploymentSpec {
-            reservation: Reservation::default_for(&instance.limits),
-            instance,
-            replicas: 1,
-            constraints: Labels::new(),
-            progress_deadline_seconds: 60,
-            storage_enforced: false,
-        },
+        spec: DeploymentSpec { progress_deadline_seconds: 60, ..DeploymentSpec::of_instance(instance) },
         operation_id: Uuid::now_v7().into(),
         idempotency: None,
     };
     db.store.deployment_create(&new, &Actor::system()).await.unwrap();
-    db.store.orchestrate().await.unwrap();
+    db.store.orchestrate(&()).await.unwrap();
     let instance = db.store.instance_list_of(&[new.id]).await.unwrap()[0].id;
     (db, node, instance)
 }

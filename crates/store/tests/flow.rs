@@ -12,7 +12,7 @@ use std::time::Duration;
 use domain::{
     Timestamp,
     assignment::Applied,
-    deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    deployment::{DeploymentSpec, InstanceSpec},
     id::{DeploymentId, InstanceId, NodeId, OperationId, ReportStreamId},
     instance::{Cause, Desired, FailureReason, Health, InstanceStatus, Outcome, Phase, Progress, Report},
     name::{Labels, Name},
@@ -102,12 +102,9 @@ impl Fleet {
             id: Uuid::now_v7().into(),
             name: name.into(),
             spec: DeploymentSpec {
-                reservation: Reservation::default_for(&instance.limits),
-                instance,
                 replicas,
-                constraints: Labels::new(),
-                storage_enforced: false,
                 progress_deadline_seconds: 60,
+                ..DeploymentSpec::of_instance(instance)
             },
             operation_id: Uuid::now_v7().into(),
             idempotency: None,
@@ -117,7 +114,7 @@ impl Fleet {
     async fn create(&self, name: &str, replicas: u32) -> (DeploymentId, OperationId) {
         let new = Self::deployment(name, replicas);
         let operation = self.store().deployment_create(&new, &actor()).await.unwrap();
-        self.store().orchestrate().await.unwrap();
+        self.store().orchestrate(&()).await.unwrap();
         (new.id, operation)
     }
 
@@ -145,7 +142,7 @@ impl Fleet {
 
     async fn apply(&self, reports: &[Report]) -> u64 {
         let seq = self.store().reports_apply(self.node, self.stream, reports).await.unwrap();
-        self.store().orchestrate().await.unwrap();
+        self.store().orchestrate(&()).await.unwrap();
         seq
     }
 
@@ -257,7 +254,7 @@ async fn a_deployment_is_placed_reported_judged_deleted_and_released() {
     let delete = fleet.store().deployment_delete(&key, Uuid::now_v7().into(), &actor()).await.unwrap();
     let again = fleet.store().deployment_delete(&key, Uuid::now_v7().into(), &actor()).await.unwrap();
     assert_eq!(delete, again, "a second request is answered by the operation under way");
-    fleet.store().orchestrate().await.unwrap();
+    fleet.store().orchestrate(&()).await.unwrap();
     let set = fleet.store().assignment_set_fetch(fleet.node).await.unwrap();
     assert!(set.assignments.values().all(|a| a.desired == Desired::Removed) && set.assignments.len() == 2);
     assert_eq!(fleet.verdict(delete).await, None);
@@ -267,7 +264,7 @@ async fn a_deployment_is_placed_reported_judged_deleted_and_released() {
         reports.push(fleet.report(instance.id, Phase::Ended, |s| s.progress.removed = true));
     }
     fleet.apply(&reports).await;
-    fleet.store().orchestrate().await.unwrap();
+    fleet.store().orchestrate(&()).await.unwrap();
     assert_eq!(fleet.verdict(delete).await, Some(Verdict::Succeeded));
     assert!(fleet.store().deployment_fetch(&key).await.unwrap().is_none());
     assert!(fleet.store().assignment_set_fetch(fleet.node).await.unwrap().assignments.is_empty());
@@ -298,7 +295,7 @@ async fn reports_that_come_twice_or_late_change_nothing_and_make_no_second_event
         .into_iter()
         .map(|e| e.kind)
         .collect();
-    assert_eq!(kinds, ["instance_pulling", "instance_healthy", "instance_running"]);
+    assert_eq!(kinds, ["instance_pulling", "instance_healthy", "instance_running", "instance_placed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,7 +418,7 @@ async fn restarts_that_are_asked_for_together_all_count() {
 async fn two_orchestrators_at_once_place_each_copy_once() {
     let fleet = Fleet::new().await;
     fleet.store().deployment_create(&Fleet::deployment("web", 5), &actor()).await.unwrap();
-    let passes = (0..4).map(|_| fleet.store().orchestrate());
+    let passes = (0..4).map(|_| fleet.store().orchestrate(&()));
     let placed: usize =
         futures_util::future::try_join_all(passes).await.unwrap().iter().map(|p| p.placed).sum();
     assert_eq!(placed, 5);
@@ -435,7 +432,7 @@ async fn what_cannot_be_placed_says_why_and_is_placed_when_there_is_room() {
     let message = fleet.store().operation_fetch(operation).await.unwrap().unwrap().message;
     assert!(message.contains("node n1 cannot take it because it is unreachable"), "{message}");
     fleet.store().node_state_set(fleet.node, NodeState::Ready, chrono::Utc::now()).await.unwrap();
-    assert_eq!(fleet.store().orchestrate().await.unwrap().placed, 1);
+    assert_eq!(fleet.store().orchestrate(&()).await.unwrap().placed, 1);
     assert!(
         fleet
             .store()

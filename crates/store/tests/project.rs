@@ -10,9 +10,8 @@
 use std::collections::BTreeSet;
 
 use domain::{
-    deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    deployment::{DeploymentSpec, InstanceSpec},
     id::{ProjectId, UserId},
-    name::Labels,
 };
 use store::{
     Refusal, Store, StoreError,
@@ -37,12 +36,9 @@ fn deployment(project_id: ProjectId, name: &str) -> DeploymentNew {
         id: Uuid::now_v7().into(),
         name: name.into(),
         spec: DeploymentSpec {
-            reservation: Reservation::default_for(&instance.limits),
-            instance,
             replicas: 0,
-            constraints: Labels::new(),
-            storage_enforced: false,
             progress_deadline_seconds: 60,
+            ..DeploymentSpec::of_instance(instance)
         },
         operation_id: Uuid::now_v7().into(),
         idempotency: None,
@@ -110,7 +106,7 @@ async fn a_name_is_unique_in_its_project_and_free_again_after_deletion() {
         Refusal::NotEmpty("a".into()),
         "what is being deleted is not gone"
     );
-    db.store.orchestrate().await.unwrap();
+    db.store.orchestrate(&()).await.unwrap();
     db.store.project_delete(a.id(), &actor()).await.unwrap();
     assert_eq!(refused(db.store.project_delete(a.id(), &actor()).await), Refusal::Missing("project"));
     let late = db.store.deployment_create(&deployment(a.id(), "late"), &actor()).await;

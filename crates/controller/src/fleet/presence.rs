@@ -9,7 +9,12 @@ use std::{
 };
 
 use chrono::Utc;
-use domain::{Timestamp, id::NodeId, node::Heartbeat};
+use domain::{
+    Timestamp,
+    id::NodeId,
+    node::Heartbeat,
+    presence::{self, Hearing, PresenceSettings},
+};
 use tokio::sync::Notify;
 
 use super::lock;
@@ -19,7 +24,9 @@ use super::lock;
 pub struct Heartbeats {
     // Guards the map; held for single look-ups and inserts only.
     map: Arc<Mutex<BTreeMap<NodeId, Seen>>>,
-    listening_since: Timestamp,
+    // Guards one moment.
+    listening_since: Arc<Mutex<Timestamp>>,
+    settings: PresenceSettings,
     news: Arc<Notify>,
 }
 
@@ -30,13 +37,20 @@ struct Seen {
     unwritten: bool,
 }
 
-impl Default for Heartbeats {
-    fn default() -> Self {
-        Self { map: Arc::default(), listening_since: Utc::now(), news: Arc::default() }
-    }
-}
-
 impl Heartbeats {
+    /// One that listens from now on.
+    #[must_use]
+    pub fn new(settings: PresenceSettings) -> Self {
+        let listening_since = Arc::new(Mutex::new(Utc::now()));
+        Self { map: Arc::default(), listening_since, settings, news: Arc::default() }
+    }
+
+    /// Begins to listen anew: this process slept, or could not write down what it heard,
+    /// so that silence before now proves nothing.
+    pub fn listen_anew(&self) {
+        *lock(&self.listening_since) = Utc::now();
+    }
+
     /// Notes a heartbeat. The judge is woken when it may change a node's state.
     pub fn beat(&self, node: NodeId, beat: Heartbeat) {
         let before = lock(&self.map).insert(node, Seen { beat, unwritten: true });
@@ -48,10 +62,10 @@ impl Heartbeats {
         }
     }
 
-    /// Since when this process has listened.
+    /// Since when this process has listened without a break.
     #[must_use]
     pub fn listening_since(&self) -> Timestamp {
-        self.listening_since
+        *lock(&self.listening_since)
     }
 
     /// The last heartbeat of a node.
@@ -76,5 +90,12 @@ impl Heartbeats {
     /// Waits for a heartbeat that may change a node's state.
     pub async fn news(&self) {
         self.news.notified().await;
+    }
+}
+
+impl Hearing for Heartbeats {
+    fn silent_since(&self, node: NodeId, now: Timestamp) -> Option<Timestamp> {
+        let last = self.last(node).map(|beat| beat.received_at);
+        presence::silent_since(last, self.listening_since(), now, &self.settings)
     }
 }

@@ -1,24 +1,28 @@
 //! Plans and judges: see [`store::Store::orchestrate`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use daemon::BackgroundTask;
+use domain::Timestamp;
 use serde::Serialize;
 use store::StoreError;
 
 use crate::{error::chain, service::Services};
 
-/// Runs a pass whenever something changed, and each second: deadlines pass
-/// without anybody announcing them.
+/// Runs a pass whenever something changed, at the moment at which a copy on a silent
+/// node is to be replaced, and each second: deadlines pass without anybody announcing
+/// them.
 pub(super) struct Orchestrator {
     services: Arc<Services>,
     /// Whether the last pass failed, so that an outage is logged once.
     failing: bool,
+    /// When there is something to do again, if nothing happens before.
+    due: Option<Timestamp>,
 }
 
 impl Orchestrator {
     pub(super) fn new(services: Arc<Services>) -> Self {
-        Self { services, failing: false }
+        Self { services, failing: false, due: None }
     }
 }
 
@@ -36,10 +40,17 @@ impl BackgroundTask for Orchestrator {
     const NAME: &'static str = "orchestrator";
     type Status = Status;
 
+    fn due_in(&self) -> Option<Duration> {
+        // Never at once: what is due already and was not done waits for something else.
+        let wait = (self.due? - chrono::Utc::now()).to_std().unwrap_or_default();
+        Some(wait.max(Duration::from_millis(50)))
+    }
+
     async fn activate(&mut self) -> Status {
-        match self.services.store.orchestrate().await {
+        match self.services.store.orchestrate(&self.services.heartbeats).await {
             Ok(done) => {
                 self.failing = false;
+                self.due = done.due;
                 if done.placed + done.removed + done.judged > 0 {
                     tracing::info!(
                         placed = done.placed,
@@ -63,6 +74,7 @@ impl BackgroundTask for Orchestrator {
                     tracing::error!(error = chain(&e), "orchestration failed");
                 }
                 self.failing = true;
+                self.due = None;
                 Status { failed: true, ..Status::default() }
             }
         }

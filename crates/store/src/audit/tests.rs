@@ -1,7 +1,5 @@
 //! What is shown of a spec.
 
-use domain::deployment::Reservation;
-
 use super::*;
 
 #[test]
@@ -13,14 +11,7 @@ fn nothing_that_people_put_passwords_into_is_shown_of_a_spec() {
     instance.command = vec!["--password=hunter2".into()];
     instance.entrypoint = vec!["hunter2".into()];
     instance.user = Some("1000".into());
-    let shown = spec_shown(&DeploymentSpec {
-        reservation: Reservation::default_for(&instance.limits),
-        instance,
-        replicas: 1,
-        constraints: BTreeMap::new(),
-        storage_enforced: false,
-        progress_deadline_seconds: 300,
-    });
+    let shown = spec_shown(&DeploymentSpec::of_instance(instance));
     assert!(!shown.to_string().contains("hunter2"), "{shown}");
     assert_eq!(shown["env"], json!(["PASSWORD"]));
     assert_eq!(shown["labels"], json!(["basic.auth"]));

@@ -3,6 +3,7 @@
 mod container;
 mod probe;
 mod secrets;
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use self::{
     container::{DeviceCreate, LogCreate, NetworkCreate, SecurityCreate, UlimitCreate, VolumeCreate},
     probe::ProbeCreate,
     secrets::SecretCreate,
+    update::{DisconnectCreate, UpdateCreate},
 };
 use crate::error::Error;
 
@@ -112,6 +114,12 @@ pub struct DeploymentCreate {
     /// Labels that a node must carry.
     #[serde(default)]
     constraints: BTreeMap<String, String>,
+    /// How copies give way to those of a new revision.
+    #[serde(default)]
+    update: UpdateCreate,
+    /// What becomes of copies on a node that is not heard of.
+    #[serde(default)]
+    disconnect: DisconnectCreate,
 }
 
 /// A port to publish.
@@ -242,6 +250,8 @@ impl DeploymentCreate {
             stop_after_seconds: self.stop_after_seconds,
         };
         let spec = DeploymentSpec {
+            update: self.update.read(),
+            disconnect: self.disconnect.read(&instance)?,
             instance,
             replicas: self.replicas.unwrap_or(1),
             reservation: Reservation {

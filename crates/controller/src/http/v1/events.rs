@@ -44,6 +44,10 @@ pub struct EventView {
     project: Option<String>,
     instance_id: Option<Uuid>,
     operation_id: Option<Uuid>,
+    /// How it was, where something changed.
+    before: Option<serde_json::Value>,
+    /// How it is since.
+    after: Option<serde_json::Value>,
 }
 
 impl From<EventRow> for EventView {
@@ -62,6 +66,8 @@ impl From<EventRow> for EventView {
             project: row.project,
             instance_id: row.instance_id,
             operation_id: row.operation_id,
+            before: row.before,
+            after: row.after,
         }
     }
 }

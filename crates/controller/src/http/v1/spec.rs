@@ -2,6 +2,7 @@
 
 mod probe;
 mod secrets;
+mod update;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,11 @@ use domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use self::{probe::ProbeView, secrets::SecretUseView};
+use self::{
+    probe::ProbeView,
+    secrets::SecretUseView,
+    update::{DisconnectView, UpdateView},
+};
 
 /// What a revision says.
 #[derive(Serialize, ToSchema)]
@@ -52,6 +57,8 @@ pub struct SpecView {
     storage_enforced: bool,
     progress_deadline_seconds: u32,
     constraints: BTreeMap<String, String>,
+    update: UpdateView,
+    disconnect: DisconnectView,
 }
 
 /// A port to publish.
@@ -188,6 +195,8 @@ impl From<DeploymentSpec> for SpecView {
             constraints,
             storage_enforced,
             progress_deadline_seconds,
+            update,
+            disconnect,
         } = spec;
         let InstanceSpec { ports, volumes, secrets, devices, ulimits, log, .. } = instance;
         Self {
@@ -231,6 +240,8 @@ impl From<DeploymentSpec> for SpecView {
             storage_enforced,
             progress_deadline_seconds,
             constraints,
+            update: update.into(),
+            disconnect: disconnect.into(),
         }
     }
 }

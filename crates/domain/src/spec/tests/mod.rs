@@ -52,11 +52,8 @@ fn a_new_spec_has_the_limits_that_were_promised() {
 fn whole(instance: InstanceSpec) -> DeploymentSpec {
     DeploymentSpec {
         reservation: Reservation { cpu_millis: 10, memory_bytes: 0 },
-        instance,
-        replicas: 1,
-        constraints: Labels::new(),
-        storage_enforced: false,
         progress_deadline_seconds: 86_400,
+        ..DeploymentSpec::of_instance(instance)
     }
 }
 

@@ -27,9 +27,8 @@ use controller::{
 };
 use daemon::Supervisor;
 use domain::{
-    deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    deployment::{DeploymentSpec, InstanceSpec},
     id::ProjectId,
-    name::Labels,
 };
 use serde_json::{Value, json};
 use store::{Store, StoreSettings, audit::Actor, deployment::DeploymentNew};
@@ -140,14 +139,7 @@ fn name(client: u8) -> String {
 
 fn deployment(n: usize) -> DeploymentNew {
     let instance = InstanceSpec::of_image("registry.example.org/team/app:1.2");
-    let spec = DeploymentSpec {
-        reservation: Reservation::default_for(&instance.limits),
-        instance,
-        replicas: 0,
-        constraints: Labels::new(),
-        storage_enforced: false,
-        progress_deadline_seconds: 300,
-    };
+    let spec = DeploymentSpec { replicas: 0, ..DeploymentSpec::of_instance(instance) };
     DeploymentNew {
         project_id: ProjectId::DEFAULT,
         id: Uuid::now_v7().into(),

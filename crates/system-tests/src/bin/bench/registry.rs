@@ -16,7 +16,7 @@ use std::{
 use anyhow::Result;
 use controller::postgres::{Embedded, EmbeddedSettings};
 use domain::{
-    deployment::{DeploymentSpec, InstanceSpec, Reservation},
+    deployment::{DeploymentSpec, InstanceSpec},
     id::{InstanceId, NodeId},
     name::{Labels, Name},
     node::{NodeFacts, NodeState},
@@ -47,14 +47,7 @@ const WHAT: [&str; 3] = ["registering an application", "looking one up", "taking
 
 fn spec() -> DeploymentSpec {
     let instance = InstanceSpec::of_image("registry.example.org/team/app:1.2");
-    DeploymentSpec {
-        reservation: Reservation::default_for(&instance.limits),
-        instance,
-        replicas: 0,
-        constraints: Labels::new(),
-        storage_enforced: false,
-        progress_deadline_seconds: 300,
-    }
+    DeploymentSpec { replicas: 0, ..DeploymentSpec::of_instance(instance) }
 }
 
 fn reading(instance_id: InstanceId, n: usize, now: domain::Timestamp) -> InstanceSample {
@@ -214,7 +207,7 @@ async fn node_with_an_instance(store: &Store) -> Result<(NodeId, InstanceId)> {
         idempotency: None,
     };
     store.deployment_create(&new, &Actor::system()).await?;
-    store.orchestrate().await?;
+    store.orchestrate(&()).await?;
     let instance = store.instance_list_of(&[id]).await?.pop().map(|instance| instance.id);
     Ok((node, instance.ok_or_else(|| anyhow::anyhow!("the instance was not placed"))?))
 }
