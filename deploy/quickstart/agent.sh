@@ -57,9 +57,17 @@ step_agent() {
 agent_start() (
   address=$(node_address) || true
   if [[ -z ${A67_AGENT_ADDRESS:-} && -n $address ]]; then export A67_AGENT_ADDRESS=$address; fi
+  # Files with secrets have to be in memory, and in a place that is this user's.
+  if [[ -z ${A67_AGENT_SECRETS_DIR:-} ]] && ! secrets_dir_of_root; then
+    A67_AGENT_SECRETS_DIR=${XDG_RUNTIME_DIR:-/dev/shm}/automator67-secrets-$(id -u)
+    export A67_AGENT_SECRETS_DIR
+  fi
   process_start "$AGENT_PID" "$STEP_LOG" \
     "$AGENT_BIN" run --data-dir "$AGENT_DIR" --docker-host "$ENGINE_URL"
 )
+
+# Whether the agent's own place for them will do: it is root's, and /run is in memory.
+secrets_dir_of_root() { ((EUID == 0)) && [[ $(stat -f -c %T /run) == tmpfs ]]; }
 
 # The first "state" of a node's view is the node's own.
 node_state() {

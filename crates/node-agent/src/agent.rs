@@ -6,9 +6,18 @@
 //! have told of to the last; then the ledger. No container is touched: they
 //! belong to the engine, and the next agent finds them as they are (I10).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use daemon::{Supervisor, notify, seal::KeyError, shutdown::Signals};
+use daemon::{
+    Supervisor, notify,
+    seal::{KeyError, SealingKey},
+    shutdown::Signals,
+};
 use domain::node::{EngineState, NodeFacts};
 use tokio::{
     runtime::Handle,
@@ -28,7 +37,9 @@ use crate::{
     ledger::{Ledger, LedgerError},
     link, pull, reconcile,
     runtime::{Runtime, RuntimeError, docker::DockerRuntime, upkeep::Upkeep},
-    sample, status, storage,
+    sample,
+    secrets::{self, Secrets},
+    status, storage,
 };
 
 /// How often containers are measured until the controller says.
@@ -59,9 +70,18 @@ pub enum AgentError {
     /// Its identity cannot be used.
     #[error("load the node's identity")]
     Identity(#[from] IdentityError),
-    /// The ledger's key cannot be used.
-    #[error("load the ledger's key")]
-    LedgerKey(#[from] KeyError),
+    /// The key that all here is sealed with cannot be used.
+    #[error("load the node's own key")]
+    SealKey(#[from] KeyError),
+    /// The key that all here is sealed with is lost, or another one lies in its place.
+    #[error(
+        "start: {} is lost or was replaced, and what this node keeps cannot be opened without it; put the right one back, or enrol again (automator67-agent enrol, with a new token): what was sealed is set aside, the node stays what it is, and its containers run on",
+        path.display()
+    )]
+    SealKeyLost {
+        /// Where it belongs.
+        path: PathBuf,
+    },
     /// The ledger cannot be used.
     #[error("open the ledger")]
     Ledger(#[from] LedgerError),
@@ -84,13 +104,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let signals = Signals::install().map_err(AgentError::Signals)?;
     let _watchdog = notify::Watchdog::start();
     let dir = config.data_dir.clone();
-    let (identity, kept) = spawn_blocking(move || {
-        let identity = Identity::load(&dir)?.ok_or(AgentError::NotEnrolled)?;
-        let ledger = Ledger::open(&dir.join("ledger"), identity.ledger_key()?)?;
-        let dossiers = Dossiers::open(&dir.join("dossiers"), identity.ledger_key()?);
-        Ok::<_, AgentError>((identity, Kept { ledger, dossiers, lease: lease::restore(&dir) }))
-    })
-    .await??;
+    let (identity, kept) = spawn_blocking(move || open(&dir)).await??;
     let (fleet, node, rules) = (identity.fleet_id(), identity.node_id(), config.house_rules());
     let runtime =
         DockerRuntime::with_rules(&config.docker_host, fleet, node, rules).map_err(AgentError::DockerHost)?;
@@ -114,11 +128,29 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// Opens what is in `dir`. Blocks.
+pub(crate) fn open(dir: &Path) -> Result<(Identity, Kept), AgentError> {
+    let identity = Identity::load(dir)?.ok_or(AgentError::NotEnrolled)?;
+    let lost = || AgentError::SealKeyLost { path: identity.seal_key_path() };
+    let key = match identity.ledger_key() {
+        Err(KeyError::Missing { .. }) => return Err(lost()),
+        key => key?,
+    };
+    let ledger = match Ledger::open(&dir.join("ledger"), key) {
+        Err(LedgerError::OtherKey { .. }) => return Err(lost()),
+        ledger => ledger?,
+    };
+    let dossiers = Dossiers::open(&dir.join("dossiers"), identity.ledger_key()?);
+    let (secrets_key, lease) = (identity.secrets_key()?, lease::restore(dir));
+    Ok((identity, Kept { ledger, dossiers, lease, secrets_key }))
+}
+
 /// What is on disk.
-struct Kept {
+pub(crate) struct Kept {
     ledger: Ledger,
     dossiers: Dossiers,
     lease: Lease,
+    secrets_key: SealingKey,
 }
 
 /// The parts, in the order in which they were started.
@@ -138,7 +170,15 @@ impl Running {
         engine: Arc<impl Runtime + Upkeep>,
     ) -> Self {
         let (runtime, upkeep): (Arc<dyn Runtime>, Arc<dyn Upkeep>) = (engine.clone(), engine);
-        let Kept { ledger, dossiers, lease } = kept;
+        let Kept { ledger, dossiers, lease, secrets_key } = kept;
+        let (asking, asked) = secrets::ask::channel();
+        let secrets = Secrets::new(secrets::Parts {
+            node: identity.node_id(),
+            kept_dir: config.data_dir.join("secrets"),
+            key: secrets_key,
+            files_dir: config.secrets_dir.clone(),
+            asking,
+        });
         let part = || Supervisor::new(Handle::current());
         let (deaths, reconcile, sampling, link) = (part(), part(), part(), part());
         let recent = sample::Recent::default();
@@ -171,8 +211,10 @@ impl Running {
                 deaths: tell,
                 lease: lease.clone(),
                 storage: storage.clone(),
+                secrets: secrets.clone(),
             },
         );
+        secrets::forget_in_time(&reconcile, secrets.clone(), ledger.clone());
         let address = config.address.clone();
         let limit = storage::start(
             &reconcile,
@@ -232,6 +274,7 @@ impl Running {
                 address,
                 lease,
                 pulls: published.pulls,
+                asked,
             },
         );
         status::keep(
@@ -242,6 +285,7 @@ impl Running {
                 samples: waiting,
                 engine: engine_state,
                 link: news,
+                secrets_dir: config.secrets_dir.clone(),
             },
         );
         Self { ledger, deaths, reconcile, sampling, link }
@@ -307,7 +351,8 @@ mod tests {
         let identity = TestCa::new().identity(dir.path(), "https://127.0.0.1:1");
         let engine = FakeRuntime::default();
         let config = Config { data_dir: dir.path().into(), ..Config::default() };
-        let kept = Kept { ledger, dossiers, lease: Lease::renewed_ago(Duration::ZERO) };
+        let lease = Lease::renewed_ago(Duration::ZERO);
+        let kept = Kept { ledger, dossiers, lease, secrets_key: key() };
         let parts = Running::start(&config, identity, kept, Arc::new(engine.clone())).await;
         let begun = Instant::now();
         while engine.running() == 0 {

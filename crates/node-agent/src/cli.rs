@@ -4,7 +4,7 @@ use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use chrono::Utc;
 use clap::{Args, Parser, Subcommand};
-use daemon::{exit, logging};
+use daemon::{exit, logging, seal::KeyError};
 use domain::id::{FleetId, NodeId};
 use uuid::Uuid;
 
@@ -162,6 +162,11 @@ async fn enrol(config: Config, enrol: Enrol) -> ExitCode {
             println!("already enrolled as node {} ({})", node.node_name(), node.node_id());
             ExitCode::SUCCESS
         }
+        Ok(Enrolled::Mended { identity: node, aside }) => {
+            println!("enrolled as node {} ({}), as before", node.node_name(), node.node_id());
+            println!("its own key was lost or replaced: what that had sealed is now in {}", aside.display());
+            ExitCode::SUCCESS
+        }
         Err(error) => complain(&error, code_of_enrol(&error)),
     }
 }
@@ -198,8 +203,8 @@ fn status(config: &Config) -> ExitCode {
 /// Makes the doctor's checks. Succeeds where nothing is wrong.
 async fn examine(config: Config, doctor: Doctor) -> ExitCode {
     let Doctor { controller, places } = doctor;
-    let Config { data_dir, docker_host, .. } = places.over(config);
-    let options = doctor::Options { data_dir, docker_host, controller };
+    let Config { data_dir, docker_host, secrets_dir, .. } = places.over(config);
+    let options = doctor::Options { data_dir, docker_host, secrets_dir, controller };
     let found = doctor::examine(options, |finding| println!("{}", doctor::line(finding))).await;
     println!("\n{}", doctor::summary(&found));
     match doctor::first_failure(&found) {
@@ -211,12 +216,25 @@ async fn examine(config: Config, doctor: Doctor) -> ExitCode {
 /// Which failures a service manager should not try again.
 const fn code_of_agent(error: &AgentError) -> u8 {
     match error {
-        AgentError::NotEnrolled | AgentError::DockerHost(_) => exit::CONFIGURATION,
-        AgentError::Identity(_)
-        | AgentError::LedgerKey(_)
-        | AgentError::Ledger(_)
-        | AgentError::Signals(_)
-        | AgentError::Lost(_) => exit::FAILURE,
+        AgentError::NotEnrolled | AgentError::DockerHost(_) | AgentError::SealKeyLost { .. } => {
+            exit::CONFIGURATION
+        }
+        AgentError::SealKey(error) => code_of_key(error),
+        AgentError::Identity(_) | AgentError::Ledger(_) | AgentError::Signals(_) | AgentError::Lost(_) => {
+            exit::FAILURE
+        }
+    }
+}
+
+/// A key that is not what it should be stays so; a disk may be read at the next try.
+const fn code_of_key(error: &KeyError) -> u8 {
+    match error {
+        KeyError::Missing { .. }
+        | KeyError::Exposed { .. }
+        | KeyError::Malformed
+        | KeyError::MalformedFile { .. }
+        | KeyError::Exists { .. } => exit::CONFIGURATION,
+        KeyError::Random | KeyError::Io { .. } => exit::FAILURE,
     }
 }
 
@@ -260,6 +278,18 @@ mod tests {
             assert!(UNIT.lines().any(|l| l == line), "{line}");
         }
         assert_eq!((exit::USAGE, exit::CONFIGURATION), (64, 78));
+    }
+
+    #[test]
+    fn a_service_manager_does_not_try_again_what_cannot_help() {
+        let lost = AgentError::SealKeyLost { path: "/x/seal.key".into() };
+        let told = lost.to_string();
+        assert!(told.contains("/x/seal.key") && told.contains("automator67-agent enrol"), "{told}");
+        let exposed = KeyError::Exposed { path: "/x/seal.key".into(), mode: 0o644 };
+        for error in [lost, AgentError::NotEnrolled, exposed.into()] {
+            assert_eq!(code_of_agent(&error), exit::CONFIGURATION, "{error}");
+        }
+        assert_eq!(code_of_agent(&KeyError::Random.into()), exit::FAILURE);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the engine listens: `unix:///path` or `tcp://host:port`.
     pub docker_host: String,
+    /// Where files with secrets are put for containers: a directory in memory, which
+    /// the engine sees under the same path.
+    pub secrets_dir: PathBuf,
     /// Where published ports are reached; without it, the local address that the
     /// controller is reached from.
     pub address: Option<String>,
@@ -163,6 +166,7 @@ impl Default for Config {
         Self {
             data_dir: "/var/lib/automator67/agent".into(),
             docker_host: "unix:///var/run/docker.sock".into(),
+            secrets_dir: "/run/automator67-agent/secrets".into(),
             address: None,
             log: "info".into(),
             log_format: LogFormat::Auto,
@@ -234,6 +238,10 @@ impl Config {
             if !paths.0.iter().all(|path| is_plain_path(path)) {
                 return Err(InvalidConfig::Range { key, allowed: "must be absolute paths, without '..'" });
             }
+        }
+        if !self.secrets_dir.to_str().is_some_and(is_plain_path) {
+            let allowed = "must be an absolute path, without '..'";
+            return Err(InvalidConfig::Range { key: "secrets_dir", allowed });
         }
         if !self.allowed_registries.0.iter().all(|registry| is_registry(registry)) {
             let allowed = "must be registries such as docker.io or ghcr.io/team, without a scheme";

@@ -19,6 +19,7 @@
 //! | [`ledger`] | what must not be forgotten |
 //! | [`reconcile`] | makes what runs here what is wanted here |
 //! | [`pull`] | fetches images, each once at a time |
+//! | [`secrets`] | what containers are given of the vault |
 //! | [`runtime`] | the container engine; the only user of Docker's API |
 //! | [`probe`] | asks a container whether it works |
 //! | [`death`] | attempts that ended without having been asked to |
@@ -53,6 +54,7 @@ pub mod pull;
 pub mod reconcile;
 pub mod runtime;
 pub mod sample;
+pub mod secrets;
 pub mod status;
 pub mod storage;
 

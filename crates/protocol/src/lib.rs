@@ -26,6 +26,9 @@ pub const DOSSIER_BATCH_MAX: usize = 16;
 /// Largest dossier that is taken, as it is on the wire.
 pub const DOSSIER_MAX_BYTES: usize = 1024 * 1024;
 
+/// Longest value of one `SecretValue`.
+pub const SECRET_MAX_BYTES: usize = domain::spec::SECRET_MAX_BYTES;
+
 /// Longest text of one `LogLine`; longer lines are split.
 pub const LOG_LINE_MAX_BYTES: usize = 64 * 1024;
 

@@ -18,6 +18,7 @@ pub struct Agent {
     host: Host,
     name: String,
     data_dir: PathBuf,
+    secrets_dir: PathBuf,
     log: PathBuf,
     filter: String,
     process: Option<Process>,
@@ -37,6 +38,8 @@ impl Agent {
             host: host.clone(),
             name: name.to_owned(),
             data_dir: dir.join(name),
+            // In memory, on any Linux; the hosts' engines share this machine's files.
+            secrets_dir: Path::new("/dev/shm").join(format!("a67s-{}-{name}", std::process::id())),
             log: dir.join(format!("agent-{name}.log")),
             filter: "info,node_agent=debug".to_owned(),
             process: None,
@@ -66,6 +69,12 @@ impl Agent {
         &self.data_dir
     }
 
+    /// Where its files with secrets are.
+    #[must_use]
+    pub fn secrets_dir(&self) -> &Path {
+        &self.secrets_dir
+    }
+
     /// Where it logs to.
     #[must_use]
     pub fn log_path(&self) -> &Path {
@@ -76,6 +85,7 @@ impl Agent {
         let mut command = self.host.command(&program("automator67-agent"), arguments);
         command
             .env("A67_AGENT_DATA_DIR", &self.data_dir)
+            .env("A67_AGENT_SECRETS_DIR", &self.secrets_dir)
             .env("A67_AGENT_DOCKER_HOST", &self.host.docker_host)
             .env("A67_AGENT_LOG", &self.filter)
             .env("A67_AGENT_LOG_FORMAT", "json");
@@ -136,5 +146,13 @@ impl Agent {
         let status = self.process_mut().terminate(within).await;
         self.process = None;
         status
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Its process goes first, so that nothing is written there any more.
+        self.process = None;
+        let _ = std::fs::remove_dir_all(&self.secrets_dir);
     }
 }

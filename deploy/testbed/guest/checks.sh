@@ -106,7 +106,7 @@ check_unit() {
   expect "watchdog" 30s "$(unit_property WatchdogUSec)"
   expect "started at boot" enabled "$(machine_run 'systemctl is-enabled automator67-agent')"
   expect "cgroup version" cgroup2fs "$(machine_run 'stat -fc %T /sys/fs/cgroup')"
-  expect "capabilities" 0000000000000000 \
+  expect "capabilities" 0000000000000001 \
     "$(machine_run 'sed -n "s/^CapEff:\t//p" /proc/$(systemctl show -P MainPID automator67-agent)/status')"
   expect "seccomp filter" 2 \
     "$(machine_run 'sed -n "s/^Seccomp:\t//p" /proc/$(systemctl show -P MainPID automator67-agent)/status')"

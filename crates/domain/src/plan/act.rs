@@ -24,13 +24,18 @@ pub struct Failure {
 #[must_use]
 pub fn begin(wish: &Wish<'_>, record: &Record, step: Step, now: Timestamp) -> (Record, Option<Transition>) {
     let mut record = record.clone();
-    let towards_run = matches!(step, Step::CheckImage | Step::Pull | Step::Create | Step::Start);
-    if towards_run && let Some((_, because)) = wish.next_attempt(&record) {
+    if is_towards_run(step)
+        && let Some((_, because)) = wish.next_attempt(&record)
+    {
         record.begin_attempt(because);
     }
     let transition = match (step, wish) {
         (Step::Pull, Wish::Run(assignment)) => {
             record.reach(Phase::Pulling);
+            if record.held.is_some() {
+                // Told when it began to wait, and it is still the same pull.
+                return (record, None);
+            }
             let message = format!("pulling image {}", assignment.spec.image);
             Some(record.transition(record.because.clone(), message, now))
         }
@@ -73,7 +78,55 @@ fn stopped_for(wish: &Wish<'_>, record: &Record) -> Option<Doom> {
 /// Takes note that a step was carried out: an earlier failure of its kind is past.
 #[must_use]
 pub fn succeeded(record: &Record) -> Record {
-    Record { retry: None, ..record.clone() }
+    Record { retry: None, held: None, ..record.clone() }
+}
+
+/// Whether a step leads to a container that runs.
+pub(super) const fn is_towards_run(step: Step) -> bool {
+    matches!(step, Step::CheckImage | Step::Pull | Step::Prepare | Step::Create | Step::Start)
+}
+
+/// Takes note that [`Step::Prepare`] went well.
+#[must_use]
+pub fn prepared(record: &Record) -> Record {
+    Record { ready: true, ..succeeded(record) }
+}
+
+/// Takes note that a step towards a run could not even begin, because something that
+/// it needs has to come from the controller first. That is nobody's failure: the
+/// attempt goes on and asks again with growing waits, for as long as it is wanted.
+/// What it waits for is told when it begins to, and when it changes.
+#[must_use]
+pub fn held_up(record: &Record, message: String, now: Timestamp) -> (Record, Option<Transition>) {
+    if record.phase() >= Phase::Running {
+        return (record.clone(), None);
+    }
+    let failures = record.retry.map_or(0, |retry| retry.failures).saturating_add(1);
+    let wait = backoff::delay(failures.saturating_add(1), record.seed());
+    let is_news = record.held.as_ref() != Some(&message);
+    let record = Record {
+        ready: false,
+        retry: Some(Retry { at: now + delta(wait), failures }),
+        held: Some(message.clone()),
+        ..record.clone()
+    };
+    let told = is_news.then(|| record.transition(record.because.clone(), message, now));
+    (record, told)
+}
+
+/// Whether it waits for something of the controller's.
+#[must_use]
+pub const fn is_held_up(record: &Record) -> bool {
+    record.held.is_some()
+}
+
+/// Takes note that what it waits for may be there now: it is asked for at once.
+#[must_use]
+pub fn resumed(record: &Record) -> Record {
+    match record.held {
+        Some(_) => Record { retry: None, ..record.clone() },
+        None => record.clone(),
+    }
 }
 
 /// Takes note of what [`Step::CheckImage`] found.
@@ -109,7 +162,7 @@ pub fn failed(
             FailureReason::ImagePullFailed
         }
         (Step::CheckImage | Step::Pull, reason) => reason.unwrap_or(FailureReason::ImagePullFailed),
-        (Step::Create | Step::Start, reason) => reason.unwrap_or(FailureReason::StartFailed),
+        (Step::Prepare | Step::Create | Step::Start, reason) => reason.unwrap_or(FailureReason::StartFailed),
         _ => {
             let failures = record.retry.map_or(0, |retry| retry.failures).saturating_add(1);
             // Never at once: a step that fails by itself fails again.

@@ -1,6 +1,6 @@
 //! What to do now.
 
-use super::{ContainerStatus, Image, Record, Seen, Step, Wish, delta, is_over};
+use super::{ContainerStatus, Image, Record, Seen, Step, Wish, act::is_towards_run, delta, is_over};
 use crate::{
     Timestamp,
     assignment::Assignment,
@@ -40,6 +40,8 @@ pub fn decide(wish: &Wish<'_>, record: &Record, seen: &Seen, now: Timestamp) -> 
 #[must_use]
 pub fn hold_back(record: &Record, step: Step, now: Timestamp) -> Step {
     match record.retry {
+        // What only waits for its start can be looked at, and removed.
+        Some(_) if record.held.is_some() && !is_towards_run(step) => step,
         Some(retry) if acts(step) && !is_over(retry.at, now) => Step::WaitUntil(retry.at),
         _ => step,
     }
@@ -75,12 +77,25 @@ fn to_run(wish: &Wish<'_>, assignment: &Assignment, record: &Record, seen: &Seen
         }
     }
     match seen.container().map(|container| container.status) {
-        None => to_create(assignment.spec.pull, record),
+        None => once_ready(to_create(assignment.spec.pull, record), assignment, record),
         Some(ContainerStatus::Dead) => Step::Remove,
         // Started in place it would only be stopped again.
         Some(_) if is_full(assignment, record) => Step::Remove,
-        Some(_) => Step::Start,
+        Some(_) => once_ready(Step::Start, assignment, record),
     }
+}
+
+/// The step, or the one before it where something that it needs is not at hand: a
+/// container's variables when it is made, its files whenever it is started.
+fn once_ready(step: Step, assignment: &Assignment, record: &Record) -> Step {
+    let needed = match step {
+        Step::Create => !assignment.spec.secrets.is_empty(),
+        Step::Start => assignment.spec.has_secret_files(),
+        _ => false,
+    };
+    // What the attempt before had at hand may be gone.
+    let ready = record.ready && record.phase() != Phase::Ended;
+    if needed && !ready { Step::Prepare } else { step }
 }
 
 fn to_create(policy: PullPolicy, record: &Record) -> Step {

@@ -35,7 +35,9 @@ mod observe;
 mod tests;
 mod vital;
 
-pub use act::{Failure, begin, failed, image_checked, image_pulled, succeeded};
+pub use act::{
+    Failure, begin, failed, held_up, image_checked, image_pulled, is_held_up, prepared, resumed, succeeded,
+};
 pub use container::{Container, ContainerStatus, Seen};
 pub use decide::{decide, hold_back};
 pub use heed::{Heeded, heed};
@@ -90,9 +92,16 @@ pub struct Record {
     /// container, and by each agent.
     #[serde(skip)]
     image: Image,
+    /// Whether what it is given is at hand; found out anew by each attempt, and by
+    /// each agent.
+    #[serde(skip)]
+    ready: bool,
     /// A step that failed without ending the attempt, and is tried again.
     #[serde(skip)]
     retry: Option<Retry>,
+    /// What the next step waits for, where that is nobody's failure, as it was last told.
+    #[serde(skip)]
+    held: Option<String>,
 }
 
 impl Record {
@@ -109,7 +118,9 @@ impl Record {
             doom: None,
             unprobed: false,
             image: Image::Unknown,
+            ready: false,
             retry: None,
+            held: None,
         }
     }
 
@@ -156,6 +167,8 @@ impl Record {
         self.doom = None;
         self.unprobed = false;
         self.image = Image::Unknown;
+        self.ready = false;
+        self.held = None;
     }
 
     /// Whether it is healthy by having run for a while: nothing else can tell.
@@ -335,6 +348,8 @@ pub enum Step {
     CheckImage,
     /// Fetch the image.
     Pull,
+    /// Have at hand what the container is given: values of secrets.
+    Prepare,
     /// Make the container.
     Create,
     /// Start the container.

@@ -71,6 +71,14 @@ pub enum SecretTarget {
     },
 }
 
+impl InstanceSpec {
+    /// Whether some of its secrets are files, which have to be there at each start.
+    #[must_use]
+    pub fn has_secret_files(&self) -> bool {
+        self.secrets.iter().any(|secret| matches!(secret.target, SecretTarget::File { .. }))
+    }
+}
+
 impl SecretTarget {
     /// A file that root alone may read.
     #[must_use]

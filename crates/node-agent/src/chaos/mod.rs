@@ -24,10 +24,14 @@ use uuid::Uuid;
 use crate::{
     death::Deaths,
     lease::Lease,
-    ledger::{Ledger, testing::FaultyDisk},
+    ledger::{
+        Ledger,
+        testing::{FaultyDisk, key},
+    },
     pull,
     reconcile::{self, Parts, Published, Settings},
     runtime::fake::FakeRuntime,
+    secrets,
     storage::Sizes,
 };
 
@@ -86,7 +90,9 @@ impl Node {
         let (deaths, _) = Deaths::new();
         let (_, storage) = watch::channel(Sizes::default());
         let (ledger_too, runtime) = (ledger.clone(), Arc::new(engine.clone()));
-        let parts = Parts { ledger: ledger_too, runtime, settings, deaths, lease, storage };
+        let (files, kept) = (dir.join("files"), dir.join("secrets"));
+        let (secrets, _) = secrets::testing::over(&kept, &files, key(), secrets::testing::node());
+        let parts = Parts { ledger: ledger_too, runtime, settings, deaths, lease, storage, secrets };
         let published = reconcile::start(&supervisor, parts);
         Self { supervisor, ledger, published }
     }

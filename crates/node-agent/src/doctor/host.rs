@@ -12,7 +12,10 @@ use tokio::{task::spawn_blocking, time::timeout};
 use uuid::Uuid;
 
 use super::{Scene, Verdict, failed};
-use crate::runtime::{Runtime as _, RuntimeErrorKind, docker::DockerRuntime};
+use crate::{
+    runtime::{Runtime as _, RuntimeErrorKind, docker::DockerRuntime},
+    secrets::judge_dir,
+};
 
 /// For the engine to say what it is.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
@@ -211,6 +214,24 @@ pub(super) fn judge_disk(data_dir: &Path, engine: Option<PathBuf>, free_min: u64
         seen.push(room);
     }
     Verdict::Ok(seen.join(", "))
+}
+
+pub(super) async fn secrets(scene: &Scene) -> Verdict {
+    let dir = scene.secrets_dir.clone();
+    spawn_blocking(move || judge_secrets(&dir))
+        .await
+        .unwrap_or_else(|_| failed("the directory for secrets was not looked at", "try again"))
+}
+
+/// Looks whether files with secrets could be put into `dir`. Blocks.
+pub(super) fn judge_secrets(dir: &Path) -> Verdict {
+    match judge_dir(dir) {
+        Ok(()) => Verdict::Ok(format!("{} is in memory", dir.display())),
+        Err(why) => failed(
+            why,
+            "only containers that are given secrets as files need it; in a container, share the host's /run/automator67-agent at the same path",
+        ),
+    }
 }
 
 /// Makes a file, writes to it, and removes it.

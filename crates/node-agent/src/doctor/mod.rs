@@ -1,7 +1,7 @@
 //! `automator67-agent doctor`: what is wrong between this host and its controller,
 //! and on this host itself.
 //!
-//! Ten checks in an order in which each builds on those before. `order` decides
+//! Eleven checks in an order in which each builds on those before. `order` decides
 //! which is made and which is skipped, and names the first failure; `way` looks at
 //! the way to the controller, `host` at this host. Each check has a deadline, is
 //! safe beside a running agent, and changes nothing that stays.
@@ -34,6 +34,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The engine.
     pub docker_host: String,
+    /// Where files with secrets are put.
+    pub secrets_dir: PathBuf,
     /// The controller, in place of the one that the node is enrolled with.
     pub controller: Option<String>,
 }
@@ -42,6 +44,7 @@ pub struct Options {
 struct Scene {
     data_dir: PathBuf,
     docker_host: String,
+    secrets_dir: PathBuf,
     /// `None` where the host is not enrolled and nobody named one.
     controller: Option<String>,
     identity: Result<Option<Identity>, IdentityError>,
@@ -69,7 +72,7 @@ pub async fn examine(options: Options, mut tell: impl FnMut(&Finding)) -> Vec<Fi
 
 impl Scene {
     async fn open(options: Options) -> Self {
-        let Options { data_dir, docker_host, controller } = options;
+        let Options { data_dir, docker_host, secrets_dir, controller } = options;
         let dir = data_dir.clone();
         let identity = spawn_blocking(move || Identity::load(&dir)).await.unwrap_or(Ok(None));
         let enrolled = identity.as_ref().ok().and_then(Option::as_ref);
@@ -77,6 +80,7 @@ impl Scene {
         Self {
             data_dir,
             docker_host,
+            secrets_dir,
             controller,
             identity,
             addresses: Vec::new(),
@@ -108,6 +112,7 @@ impl Scene {
             Check::Storage => host::storage(self).await,
             Check::Cgroups => host::cgroups().await,
             Check::Disk => host::disk(self).await,
+            Check::Secrets => host::secrets(self).await,
         }
     }
 

@@ -25,11 +25,13 @@ pub enum Check {
     Cgroups,
     /// There is room, and the agent may write.
     Disk,
+    /// Files with secrets can be put into memory.
+    Secrets,
 }
 
 impl Check {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Dns,
         Self::Tcp,
         Self::Tls,
@@ -40,6 +42,7 @@ impl Check {
         Self::Storage,
         Self::Cgroups,
         Self::Disk,
+        Self::Secrets,
     ];
 
     /// What it is called in the output. Stable.
@@ -56,6 +59,7 @@ impl Check {
             Self::Storage => "storage",
             Self::Cgroups => "cgroups",
             Self::Disk => "disk",
+            Self::Secrets => "secrets",
         }
     }
 
@@ -70,7 +74,7 @@ impl Check {
             Self::Storage => Some(Self::Engine),
             // The certificate is on disk: what can be seen of it without the
             // controller is worth saying. The rest is of this host alone.
-            Self::Dns | Self::Certificate | Self::Engine | Self::Cgroups | Self::Disk => None,
+            Self::Dns | Self::Certificate | Self::Engine | Self::Cgroups | Self::Disk | Self::Secrets => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{identity::testing::TestCa, link::testing::working_controller};
 /// Where no engine is, so that only the way to the controller counts.
 fn options(data_dir: &Path, controller: Option<String>) -> Options {
     let docker_host = format!("unix://{}", data_dir.join("no.sock").display());
-    Options { data_dir: data_dir.into(), docker_host, controller }
+    Options { data_dir: data_dir.into(), docker_host, secrets_dir: "/dev/shm/a67".into(), controller }
 }
 
 /// A scene of a node of some fleet, with its controller at `url`.

@@ -30,6 +30,14 @@ pub enum Enrolled {
     New(Identity),
     /// It was one of the same fleet before; nothing was asked and nothing changed.
     Already(Identity),
+    /// It was, and is the same node; but the key was lost that its files were sealed
+    /// with, and there is a new one now.
+    Mended {
+        /// Who it is.
+        identity: Identity,
+        /// Where the files are that nobody can open.
+        aside: PathBuf,
+    },
 }
 
 /// Why a host did not become a node.
@@ -127,7 +135,13 @@ pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
     let dir = data_dir.clone();
     if let Some(identity) = blocking(move || files::load(&dir)).await? {
         let same = identity.ca().sha256() == token.ca_sha256();
-        return if same { Ok(Enrolled::Already(identity)) } else { Err(EnrolError::OtherFleet { data_dir }) };
+        if !same {
+            return Err(EnrolError::OtherFleet { data_dir });
+        }
+        return Ok(match blocking(move || files::mend(&data_dir)).await? {
+            Some(aside) => Enrolled::Mended { identity, aside },
+            None => Enrolled::Already(identity),
+        });
     }
     let dir = data_dir.clone();
     let key = blocking(move || files::enrolling_key(&dir)).await?;

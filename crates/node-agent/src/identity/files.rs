@@ -7,7 +7,7 @@ use std::{
 
 use daemon::{
     files::{create_private_dir, write_atomic},
-    seal::{KeyError, MasterKey, SealingKey},
+    seal::{KeyError, KeyId, MasterKey, SealingKey},
 };
 use domain::id::{FleetId, NodeId};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,13 @@ use super::{Certificate, CertificateError, Identity, NodeKey, NodeKeyError};
 const NODE_JSON: &str = "node.json";
 const NODE_PEM: &str = "node.pem";
 const CA_CRT: &str = "ca.crt";
-const SEAL_KEY: &str = "seal.key";
+pub(super) const SEAL_KEY: &str = "seal.key";
+/// What the ledger and dossiers are sealed for.
+pub(super) const FOR_LEDGER: &str = "agent-ledger";
+/// What kept secrets are sealed for.
+pub(super) const FOR_SECRETS: &str = "agent-secrets";
+/// What is sealed, by name.
+const SEALED: [&str; 3] = ["ledger", "dossiers", "secrets"];
 const ENROLLING_KEY: &str = "enrolling.key";
 
 /// Why an identity could not be read or kept.
@@ -126,7 +132,7 @@ pub(super) fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
 pub(super) fn commit(identity: &Identity) -> Result<(), IdentityError> {
     let dir = identity.data_dir.as_path();
     create_private_dir(dir).map_err(io_at(dir))?;
-    ledger_key(dir).map_err(IdentityError::LedgerKey)?;
+    make_seal_key(dir).map_err(IdentityError::LedgerKey)?;
     let ca_path = dir.join(CA_CRT);
     write_atomic(&ca_path, identity.ca.to_pem().as_bytes(), 0o644).map_err(io_at(&ca_path))?;
     write_certificate(dir, &identity.certificate, &identity.key)?;
@@ -170,14 +176,50 @@ pub(super) fn enrolling_key(dir: &Path) -> Result<NodeKey, IdentityError> {
     Ok(key)
 }
 
-/// The key that the ledger is sealed with; made where there is none.
-pub(super) fn ledger_key(dir: &Path) -> Result<SealingKey, KeyError> {
+/// A key of one purpose. What is sealed here cannot be opened with a new master key,
+/// so none is made in the place of one that is lost: [`mend`] does, when the host is
+/// enrolled again.
+pub(super) fn sealing_key(dir: &Path, purpose: &str) -> Result<SealingKey, KeyError> {
+    Ok(MasterKey::load(&dir.join(SEAL_KEY))?.derive(purpose))
+}
+
+/// The master key; made where there is none.
+fn make_seal_key(dir: &Path) -> Result<MasterKey, KeyError> {
     let path = dir.join(SEAL_KEY);
-    let master = match MasterKey::load(&path) {
+    match MasterKey::load(&path) {
         Err(KeyError::Missing { .. }) => MasterKey::create(&path),
         other => other,
+    }
+}
+
+/// Puts aside what a key sealed that is lost or was replaced, and makes a new key where
+/// there is none. Says where it was put; `None` where nothing was wrong.
+pub(super) fn mend(dir: &Path) -> Result<Option<PathBuf>, IdentityError> {
+    let lost = match MasterKey::load(&dir.join(SEAL_KEY)) {
+        Ok(master) => {
+            let key = master.derive(FOR_LEDGER).id();
+            let snapshot = fs::read(dir.join(SEALED[0]).join("snapshot")).unwrap_or_default();
+            // One byte says the format.
+            snapshot.get(1..).and_then(KeyId::of).is_some_and(|sealed_with| sealed_with != key)
+        }
+        Err(KeyError::Missing { .. } | KeyError::MalformedFile { .. }) => true,
+        Err(error) => return Err(IdentityError::LedgerKey(error)),
     };
-    Ok(master?.derive("agent-ledger"))
+    if !lost {
+        return Ok(None);
+    }
+    let aside = dir.join(format!("sealed-with-lost-key-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S")));
+    create_private_dir(&aside).map_err(io_at(&aside))?;
+    let broken = matches!(MasterKey::load(&dir.join(SEAL_KEY)), Err(KeyError::MalformedFile { .. }));
+    for name in SEALED.into_iter().chain(broken.then_some(SEAL_KEY)) {
+        let path = dir.join(name);
+        match fs::rename(&path, aside.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(&path)(error)),
+            _ => {}
+        }
+    }
+    make_seal_key(dir).map_err(IdentityError::LedgerKey)?;
+    Ok(Some(aside))
 }
 
 #[cfg(test)]
@@ -234,9 +276,44 @@ mod tests {
     }
 
     #[test]
-    fn the_ledgers_key_stays_the_same() {
+    fn keys_stay_the_same_are_apart_by_purpose_and_are_not_made_anew_when_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let sealed = ledger_key(dir.path()).unwrap().seal(b"x", b"text").unwrap();
-        assert_eq!(ledger_key(dir.path()).unwrap().open(b"x", &sealed).unwrap().as_slice(), b"text");
+        make_seal_key(dir.path()).unwrap();
+        let key = |purpose| sealing_key(dir.path(), purpose);
+        let sealed = key(FOR_LEDGER).unwrap().seal(b"x", b"text").unwrap();
+        assert_eq!(key(FOR_LEDGER).unwrap().open(b"x", &sealed).unwrap().as_slice(), b"text");
+        assert!(key(FOR_SECRETS).unwrap().open(b"x", &sealed).is_err());
+        fs::remove_file(dir.path().join(SEAL_KEY)).unwrap();
+        assert!(matches!(key(FOR_LEDGER).err(), Some(KeyError::Missing { .. })));
+        assert!(!dir.path().join(SEAL_KEY).exists());
+    }
+
+    #[test]
+    fn what_a_lost_key_sealed_is_put_aside_with_a_new_key_and_nothing_else_is_touched() {
+        let (dir, ca) = (tempfile::tempdir().unwrap(), TestCa::new());
+        let identity = ca.identity(dir.path(), "https://127.0.0.1:1");
+        commit(&identity).unwrap();
+        assert_eq!(mend(dir.path()).unwrap(), None);
+        let key_file = dir.path().join(SEAL_KEY);
+        let spoil: [fn(&Path); 3] = [
+            |path| fs::remove_file(path).unwrap(),
+            |path| fs::write(path, "no key").unwrap(),
+            |path| {
+                fs::remove_file(path).unwrap();
+                MasterKey::create(path).unwrap();
+            },
+        ];
+        for spoil in spoil {
+            let sealed = sealing_key(dir.path(), FOR_LEDGER).unwrap().seal(b"x", b"text").unwrap();
+            fs::create_dir_all(dir.path().join("ledger")).unwrap();
+            fs::write(dir.path().join("ledger/snapshot"), [&[1], sealed.as_slice()].concat()).unwrap();
+            assert_eq!(mend(dir.path()).unwrap(), None);
+            spoil(&key_file);
+            let aside = mend(dir.path()).unwrap().unwrap();
+            assert!(aside.join("ledger/snapshot").exists() && !dir.path().join("ledger").exists());
+            assert!(sealing_key(dir.path(), FOR_LEDGER).is_ok());
+            assert_eq!(load(dir.path()).unwrap().unwrap().node_id(), identity.node_id());
+            fs::remove_dir_all(aside).unwrap();
+        }
     }
 }

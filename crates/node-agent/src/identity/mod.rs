@@ -13,7 +13,7 @@
 //! | `node.json` | ids, name, controller; written last, so that its presence means: enrolled |
 //! | `node.pem` | certificate and private key, in one file so that no crash pairs one with the other's successor |
 //! | `ca.crt` | the only CA that is trusted |
-//! | `seal.key` | what the ledger is sealed with |
+//! | `seal.key` | made with the identity; what the ledger and kept secrets are sealed with is derived from it, and it never leaves the node |
 //! | `enrolling.key` | the key of an enrolment that has not ended, so that trying again is the same enrolment |
 //!
 //! gRPC is no business of this room: the calls are made in [`crate::link`].
@@ -122,12 +122,25 @@ impl Identity {
         self.key.to_pem()
     }
 
-    /// The key that the ledger is sealed with; made when it is first asked for.
-    /// Blocks.
+    /// The key that the ledger is sealed with, and what else tells of containers. Blocks.
     ///
     /// # Errors
-    /// When its file cannot be read or written, or others may read it.
+    /// When its file is lost or cannot be read, or others may read it.
     pub fn ledger_key(&self) -> Result<SealingKey, KeyError> {
-        files::ledger_key(&self.data_dir)
+        files::sealing_key(&self.data_dir, files::FOR_LEDGER)
+    }
+
+    /// Where the key is that the others are derived from.
+    #[must_use]
+    pub fn seal_key_path(&self) -> PathBuf {
+        self.data_dir.join(files::SEAL_KEY)
+    }
+
+    /// The key that values of secrets are sealed with. Blocks.
+    ///
+    /// # Errors
+    /// As [`Identity::ledger_key`].
+    pub fn secrets_key(&self) -> Result<SealingKey, KeyError> {
+        files::sealing_key(&self.data_dir, files::FOR_SECRETS)
     }
 }

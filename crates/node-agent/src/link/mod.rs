@@ -22,6 +22,7 @@
 //! | `session` | one session from `Hello` to its end |
 //! | `outbound` | what is sent, the urgent first |
 //! | `heartbeat`, `reporter`, `facts`, `metrics`, `dossiers`, `pulls` | one task each |
+//! | `secrets` | answers for who asks what an instance is given |
 //! | `streams` | log streams that the controller asks for |
 //! | `renewal` | a new certificate in time |
 
@@ -37,6 +38,7 @@ mod pulls;
 mod reconnect;
 mod renewal;
 mod reporter;
+mod secrets;
 mod session;
 mod streams;
 
@@ -53,7 +55,7 @@ use tokio::sync::watch;
 
 use crate::{
     agent::EngineStatus, dossier::Dossiers, identity::Identity, lease::Lease, ledger::Ledger, pull,
-    runtime::Runtime, sample::SampleBuffer,
+    runtime::Runtime, sample::SampleBuffer, secrets::ask::Asked,
 };
 
 pub use connect::ConnectError;
@@ -86,6 +88,8 @@ pub struct Parts {
     pub lease: Lease,
     /// How far pulls have come.
     pub pulls: watch::Receiver<pull::Board>,
+    /// Questions about what instances are given.
+    pub asked: Asked,
 }
 
 /// How the link stands.
@@ -189,6 +193,7 @@ fn start_timed(supervisor: &Supervisor, parts: Parts, timing: Timing) -> watch::
 
 fn start_with(supervisor: &Supervisor, parts: Parts, timing: Timing) -> LinkNews {
     let (identity_tx, identity) = watch::channel(Arc::new(parts.identity));
+    let shared_identity = identity.clone();
     let (state, states) = watch::channel(LinkState::Away);
     let (trouble, troubles) = watch::channel(None);
     let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
@@ -214,6 +219,14 @@ fn start_with(supervisor: &Supervisor, parts: Parts, timing: Timing) -> LinkNews
         tokio::select! {
             () = stop.cancelled() => {}
             () = reconnect::keep(&shared) => {}
+        }
+    });
+    let (stop, asked, own, up) = (supervisor.stop_token(), parts.asked, shared_identity, states.clone());
+    supervisor.spawn("secrets", async move {
+        // Cancel-safe: whoever asks gets no answer, and asks the next agent.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = secrets::serve(asked, own, up) => {}
         }
     });
     let stop = supervisor.stop_token();

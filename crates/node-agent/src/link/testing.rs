@@ -62,6 +62,7 @@ pub(super) struct Behaviour {
     pub(super) refuse_enrolment: Option<Code>,
     pub(super) refuse_metrics: Option<Code>,
     pub(super) refuse_dossiers: Option<Code>,
+    pub(super) refuse_secrets: Option<Code>,
     /// Refuses a call with the dossier of this attempt, for good.
     pub(super) refuse_attempt: Option<u32>,
     /// Signs with another CA than the fleet's.
@@ -76,6 +77,8 @@ pub(super) struct Shared {
     pub(super) pushed: Mutex<Vec<usize>>,
     pub(super) pushed_hosts: Mutex<Vec<proto::HostSample>>,
     pub(super) dossiers: Mutex<Vec<proto::Dossier>>,
+    /// What each instance is given; nobody else is this node's.
+    pub(super) secrets: Mutex<std::collections::BTreeMap<String, Vec<proto::secret_part::Part>>>,
     /// Life of the certificates that are signed.
     pub(super) life: Mutex<TimeDelta>,
     sessions: mpsc::Sender<TestSession>,
@@ -128,6 +131,7 @@ impl TestController {
             pushed: Mutex::default(),
             pushed_hosts: Mutex::default(),
             dossiers: Mutex::default(),
+            secrets: Mutex::default(),
             life: Mutex::new(TimeDelta::days(90)),
             sessions: sessions_tx,
             streams: streams_tx,
@@ -387,7 +391,18 @@ impl AgentService for Service {
         request: Request<proto::FetchSecretsRequest>,
     ) -> Result<Response<Self::FetchSecretsStream>, Status> {
         authenticated(&request)?;
-        Err(Status::unimplemented("the test has no vault"))
+        self.refuses(|b| b.refuse_secrets)?;
+        let given = self.0.secrets.lock().unwrap().get(&request.into_inner().instance_id).cloned();
+        let given = given.ok_or_else(|| Status::not_found("not this node's"))?;
+        let (down, parts) = mpsc::channel(1);
+        tokio::runtime::Handle::current().spawn(async move {
+            for part in given {
+                if down.send(Ok(proto::SecretPart { part: Some(part) })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(parts)))
     }
 }
 
@@ -454,9 +469,10 @@ impl Runtime for LogRuntime {
         stream::empty().boxed()
     }
 
-    fn create<'a>(
+    fn create_given<'a>(
         &'a self,
         _: &'a domain::assignment::Assignment,
+        _: &'a crate::runtime::Given,
     ) -> BoxFuture<'a, Result<Container, RuntimeError>> {
         away()
     }

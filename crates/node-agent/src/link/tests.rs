@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod autonomy;
+mod secrets;
 
 fn quick() -> Timing {
     let millis = Duration::from_millis;
@@ -81,6 +82,7 @@ struct Agent {
     lease: Lease,
     disk: FaultyDisk,
     board: watch::Sender<crate::pull::Board>,
+    asking: crate::secrets::ask::Asking,
     _dir: tempfile::TempDir,
 }
 
@@ -109,6 +111,7 @@ impl Agent {
         let (supervisor, samples) = (Supervisor::new(tokio::runtime::Handle::current()), SampleBuffer::new());
         let dossiers = Dossiers::open(&dir.path().join("dossiers"), crate::ledger::testing::key());
         let board = watch::Sender::new(crate::pull::Board::default());
+        let (asking, asked) = crate::secrets::ask::channel();
         let parts = Parts {
             identity,
             ledger: ledger.clone(),
@@ -120,10 +123,25 @@ impl Agent {
             address: None,
             lease: lease.clone(),
             pulls: board.subscribe(),
+            asked,
         };
         let state = start_timed(&supervisor, parts, timing);
         let _dir = dir;
-        Self { supervisor, ledger, state, engine, facts, samples, dossiers, period, lease, disk, board, _dir }
+        Self {
+            supervisor,
+            ledger,
+            state,
+            engine,
+            facts,
+            samples,
+            dossiers,
+            period,
+            lease,
+            disk,
+            board,
+            asking,
+            _dir,
+        }
     }
 
     async fn reaches(&mut self, wanted: impl FnMut(&LinkState) -> bool) {
@@ -661,7 +679,7 @@ fn enrol_options(controller: &TestController, data_dir: &Path, token: String) ->
 fn identity_of(enrolled: Enrolled) -> Identity {
     match enrolled {
         Enrolled::New(identity) => identity,
-        Enrolled::Already(_) => panic!("was enrolled already"),
+        Enrolled::Already(_) | Enrolled::Mended { .. } => panic!("was enrolled already"),
     }
 }
 

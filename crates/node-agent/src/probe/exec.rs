@@ -54,7 +54,8 @@ async fn engine<T>(
             RuntimeErrorKind::Refused(FailureReason::SpecRefused)
             | RuntimeErrorKind::Unreachable
             | RuntimeErrorKind::Timeout
-            | RuntimeErrorKind::NotFound => Fault::Unasked(error.message),
+            | RuntimeErrorKind::NotFound
+            | RuntimeErrorKind::HeldUp => Fault::Unasked(error.message),
             // The command is not there, or cannot be run.
             RuntimeErrorKind::Refused(_) => Fault::Failed(error.message),
         }

@@ -1,10 +1,9 @@
 //! Where logins for registries come from.
 //!
 //! Sources are asked in order, and the first that has a login for an image's
-//! registry gives it. There is one today: the node's own file, in the format of
-//! Docker's `config.json`. Logins that come with an assignment go before it in
-//! [`LoginSource`], because what was given for one deployment is meant more closely than
-//! what was given for the whole host.
+//! registry gives it. There is one of this kind: the node's own file, in the format of
+//! Docker's `config.json`. The login that the controller chose for an assignment goes
+//! before it and is found elsewhere, in [`crate::secrets`].
 //!
 //! The file is read anew for every try of a pull, so a change of it needs no word to
 //! the agent, and no secret of it stays in memory between pulls. What it holds is

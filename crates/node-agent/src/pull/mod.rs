@@ -10,6 +10,10 @@
 //! reasons those are. Then the attempt fails, and the instance's own back-off goes on
 //! from there. An engine that does not answer is nobody's failure and is not tried
 //! again here (I5).
+//!
+//! A login that the controller chose for an image goes before the node's own file:
+//! it is meant more closely. An image is fetched apart for each login, so that nobody
+//! gets one by another's.
 
 mod layers;
 mod logins;
@@ -25,7 +29,14 @@ use std::{
 };
 
 use daemon::Backoff;
-use domain::{Timestamp, id::InstanceId, instance::FailureReason, pull::PullProgress};
+use domain::{
+    Timestamp,
+    assignment::Assignment,
+    id::{CredentialId, InstanceId},
+    instance::FailureReason,
+    pull::PullProgress,
+    spec::policy::{full_host, registry},
+};
 use futures_util::{
     StreamExt as _,
     future::{BoxFuture, FutureExt as _, Shared, WeakShared},
@@ -36,7 +47,10 @@ use tokio::{
 };
 
 use self::{layers::Layers, verdict::Again};
-use crate::runtime::{Runtime, RuntimeError, RuntimeErrorKind};
+use crate::{
+    runtime::{RegistryLogin, Runtime, RuntimeError, RuntimeErrorKind},
+    secrets::Secrets,
+};
 
 pub use logins::{LoginSource, Logins, LoginsError};
 
@@ -85,6 +99,8 @@ pub type Board = Arc<BTreeMap<String, PullProgress>>;
 
 type Outcome = Result<(), RuntimeError>;
 type Work = BoxFuture<'static, Outcome>;
+/// An image, and the controller's login for it.
+type Key = (String, Option<CredentialId>);
 
 /// The pulls of this node. Clones are the same.
 #[derive(Clone)]
@@ -93,8 +109,10 @@ pub struct Pulls(Arc<Inner>);
 struct Inner {
     runtime: Arc<dyn Runtime>,
     settings: Settings,
+    /// Who has the controller's logins; `None` in tests that have no controller.
+    secrets: Option<Secrets>,
     /// By image. Held for looking one up only, never across an await.
-    under_way: Mutex<BTreeMap<String, UnderWay>>,
+    under_way: Mutex<BTreeMap<Key, UnderWay>>,
     board: watch::Sender<Board>,
 }
 
@@ -134,9 +152,9 @@ impl Drop for Place {
 impl Pulls {
     /// Pulls by `runtime`, none yet.
     #[must_use]
-    pub fn new(runtime: Arc<dyn Runtime>, settings: Settings) -> Self {
+    pub fn new(runtime: Arc<dyn Runtime>, settings: Settings, secrets: Option<Secrets>) -> Self {
         let (under_way, board) = (Mutex::default(), watch::Sender::default());
-        Self(Arc::new(Inner { runtime, settings, under_way, board }))
+        Self(Arc::new(Inner { runtime, settings, secrets, under_way, board }))
     }
 
     /// How far the pulls under way have come; the newest of each image.
@@ -145,30 +163,32 @@ impl Pulls {
         self.0.board.subscribe()
     }
 
-    /// Whether an image is being pulled.
+    /// Whether the image of an assignment is being pulled.
     #[must_use]
-    pub fn is_under_way(&self, image: &str) -> bool {
-        find(&self.lock(), image).is_some()
+    pub fn is_under_way(&self, assignment: &Assignment) -> bool {
+        find(&self.lock(), &key_of(assignment)).is_some()
     }
 
-    /// Joins the pull of an image, or begins it. It goes on as long as one of those
+    /// Joins the pull of an assignment's image, or begins it. It goes on as long as one of those
     /// who joined polls it, and ends when the last of them has dropped the answer.
     /// An error is of kind `Refused` with `ImageNotFound`, `ImageDenied`,
-    /// `ImagePullFailed` or `SpecRefused`, or of a kind of its own.
-    pub fn join(&self, image: &str, instance: InstanceId) -> BoxFuture<'static, Outcome> {
+    /// `ImagePullFailed` or `SpecRefused`, or of a kind of its own: `HeldUp` while the
+    /// controller's login cannot be had.
+    pub fn join(&self, assignment: &Assignment) -> BoxFuture<'static, Outcome> {
+        let (key, instance) = (key_of(assignment), assignment.instance_id);
         let (pull, place) = {
             let mut under_way = self.lock();
-            if let Some((pull, waiting)) = find(&under_way, image) {
+            if let Some((pull, waiting)) = find(&under_way, &key) {
                 (pull, waiting.enter(instance))
             } else {
                 under_way.retain(|_, entry| entry.pull.upgrade().is_some());
                 let waiting = Waiting::default();
                 let place = waiting.enter(instance);
-                let work = fetch(Arc::clone(&self.0), image.to_owned(), waiting.clone());
+                let work = fetch(Arc::clone(&self.0), assignment.clone(), waiting.clone());
                 let pull = work.boxed().shared();
                 // Only one that has ended already has no weak side.
                 if let Some(weak) = pull.downgrade() {
-                    under_way.insert(image.to_owned(), UnderWay { pull: weak, waiting });
+                    under_way.insert(key, UnderWay { pull: weak, waiting });
                 }
                 (pull, place)
             }
@@ -180,24 +200,29 @@ impl Pulls {
         .boxed()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, UnderWay>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, UnderWay>> {
         self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The pull of an image that is under way. One that has ended is of no use: whoever
 /// asks now, asks for the image of now.
-fn find(under_way: &BTreeMap<String, UnderWay>, image: &str) -> Option<(Shared<Work>, Waiting)> {
-    let entry = under_way.get(image)?;
+fn find(under_way: &BTreeMap<Key, UnderWay>, key: &Key) -> Option<(Shared<Work>, Waiting)> {
+    let entry = under_way.get(key)?;
     let pull = entry.pull.upgrade().filter(|pull| pull.peek().is_none())?;
     Some((pull, entry.waiting.clone()))
 }
 
-async fn fetch(inner: Arc<Inner>, image: String, waiting: Waiting) -> Outcome {
+fn key_of(assignment: &Assignment) -> Key {
+    (assignment.spec.image.clone(), assignment.registry_credential)
+}
+
+async fn fetch(inner: Arc<Inner>, assignment: Assignment, waiting: Waiting) -> Outcome {
+    let image = assignment.spec.image.clone();
     let mut retry = Retry::new(&inner.settings);
     let mut telling = Telling::new(&inner, &image, waiting);
     loop {
-        let error = match once(&inner, &image, &mut telling).await {
+        let error = match once(&inner, &assignment, &mut telling).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -213,16 +238,9 @@ async fn fetch(inner: Arc<Inner>, image: String, waiting: Waiting) -> Outcome {
 }
 
 /// One try, for as long as there are signs of life.
-async fn once(inner: &Inner, image: &str, telling: &mut Telling<'_>) -> Outcome {
-    let (login, trouble) = match inner.settings.logins.find(image).await {
-        Ok(login) => (login, None),
-        // Most images need none.
-        Err(error) => {
-            let reason = chain(&error);
-            tracing::warn!(image, reason, "pulling without a login");
-            (None, Some(reason))
-        }
-    };
+async fn once(inner: &Inner, assignment: &Assignment, telling: &mut Telling<'_>) -> Outcome {
+    let image = assignment.spec.image.as_str();
+    let (login, trouble) = telling.during(find_login(inner, assignment)).await?;
     let idle = inner.settings.idle;
     let mut signs = inner.runtime.pull(image, login);
     loop {
@@ -248,6 +266,45 @@ async fn once(inner: &Inner, image: &str, telling: &mut Telling<'_>) -> Outcome 
     }
 }
 
+/// The login to pull with, and why there is none where there may have been one: the
+/// controller's, or else the node's own. `HeldUp` where the controller has one, and
+/// nobody else has.
+async fn find_login(
+    inner: &Inner,
+    assignment: &Assignment,
+) -> Result<(Option<RegistryLogin>, Option<String>), RuntimeError> {
+    let image = assignment.spec.image.as_str();
+    let given = match &inner.secrets {
+        Some(secrets) => secrets.login(assignment).await,
+        None => Ok(None),
+    };
+    let (login, waits) = match given {
+        Ok(login) => (login, None),
+        Err(waits) => (None, Some(waits)),
+    };
+    if let Some(login) = login {
+        // It is sent to nobody but whom it is for.
+        if registry(image).is_some_and(|host| host == full_host(&login.server)) {
+            return Ok((Some(login), None));
+        }
+        tracing::warn!(
+            image,
+            server = login.server,
+            "the controller's login is for another registry; it is not used"
+        );
+    }
+    match (inner.settings.logins.find(image).await, waits) {
+        (Ok(None), Some(waits)) | (Err(_), Some(waits)) => Err(waits),
+        (Ok(login), _) => Ok((login, None)),
+        // Most images need none.
+        (Err(error), None) => {
+            let reason = chain(&error);
+            tracing::warn!(image, reason, "pulling without a login");
+            Ok((None, Some(reason)))
+        }
+    }
+}
+
 /// An error with all that caused it, in one line.
 fn chain(error: &LoginsError) -> String {
     let source = std::error::Error::source(error);
@@ -255,7 +312,7 @@ fn chain(error: &LoginsError) -> String {
 }
 
 fn counted(mut error: RuntimeError, tries: u32) -> RuntimeError {
-    if tries > 1 {
+    if tries > 1 && error.kind != RuntimeErrorKind::HeldUp {
         error.message = format!("{} (tried {tries} times)", error.message);
     }
     error

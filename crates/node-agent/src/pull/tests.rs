@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use domain::{deployment::InstanceSpec, id::DeploymentId, instance::Desired};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -15,12 +16,29 @@ fn id(n: u128) -> InstanceId {
 }
 
 fn pulls(engine: &FakeRuntime, settings: Settings) -> Pulls {
-    Pulls::new(Arc::new(engine.clone()), settings)
+    Pulls::new(Arc::new(engine.clone()), settings, None)
+}
+
+fn wanted(n: u128) -> Assignment {
+    of(IMAGE, n)
+}
+
+fn of(image: &str, n: u128) -> Assignment {
+    Assignment {
+        instance_id: id(n),
+        deployment_id: DeploymentId::from_uuid(Uuid::nil()),
+        deployment_name: "web".into(),
+        revision: 1,
+        spec: InstanceSpec::of_image(image),
+        desired: Desired::Running,
+        restart_generation: 0,
+        registry_credential: None,
+    }
 }
 
 /// An instance that waits, on a task of its own.
 fn wait(pulls: &Pulls, n: u128) -> JoinHandle<Outcome> {
-    tokio::runtime::Handle::current().spawn(pulls.join(IMAGE, id(n)))
+    tokio::runtime::Handle::current().spawn(pulls.join(&wanted(n)))
 }
 
 fn failure(message: &str) -> RuntimeError {
@@ -37,7 +55,7 @@ async fn fail_with(engine: &FakeRuntime, messages: &[&str]) {
 /// What came of a pull, how long it took, and how often the engine was asked.
 async fn course(engine: &FakeRuntime) -> (Outcome, Duration, usize) {
     let begun = Instant::now();
-    let outcome = pulls(engine, Settings::default()).join(IMAGE, id(1)).await;
+    let outcome = pulls(engine, Settings::default()).join(&wanted(1)).await;
     (outcome, begun.elapsed(), engine.count(Call::Pull, None))
 }
 
@@ -134,9 +152,9 @@ async fn two_who_want_an_image_share_one_pull_and_one_may_leave() {
     let script = engine.script_pull(IMAGE);
     let pulls = pulls(&engine, Settings::default());
     let mut board = pulls.board();
-    assert!(!pulls.is_under_way(IMAGE));
+    assert!(!pulls.is_under_way(&wanted(1)));
     let first = wait(&pulls, 1);
-    assert!(pulls.is_under_way(IMAGE));
+    assert!(pulls.is_under_way(&wanted(1)));
     let second = wait(&pulls, 2);
     seen(&mut board, |progress| progress.instance_ids == [id(1), id(2)]).await;
 
@@ -149,7 +167,7 @@ async fn two_who_want_an_image_share_one_pull_and_one_may_leave() {
 
     drop(script);
     assert_eq!(second.await.unwrap(), Ok(()));
-    assert!(board.borrow().is_empty() && !pulls.is_under_way(IMAGE));
+    assert!(board.borrow().is_empty() && !pulls.is_under_way(&wanted(1)));
     assert_eq!(engine.count(Call::Pull, None), 1);
 }
 
@@ -166,9 +184,9 @@ async fn a_pull_that_nobody_wants_any_more_ends_at_the_engine_too() {
     }
     script.given_up().await;
     board.wait_for(|board| board.is_empty()).await.unwrap();
-    assert!(!pulls.is_under_way(IMAGE));
+    assert!(!pulls.is_under_way(&wanted(1)));
     // Whoever wants it now begins anew.
-    assert_eq!(pulls.join(IMAGE, id(3)).await, Ok(()));
+    assert_eq!(pulls.join(&wanted(3)).await, Ok(()));
     assert_eq!(engine.count(Call::Pull, None), 2);
 }
 
@@ -248,18 +266,18 @@ async fn the_login_of_the_images_registry_is_used_and_one_that_cannot_be_is_said
     let engine = FakeRuntime::default();
     let logins = Logins(vec![LoginSource::File(path.clone())]);
     let pulls = pulls(&engine, Settings { logins, ..Settings::default() });
-    assert_eq!(pulls.join(IMAGE, id(1)).await, Ok(()));
-    assert_eq!(pulls.join("other:5000/app:1", id(1)).await, Ok(()));
+    assert_eq!(pulls.join(&wanted(1)).await, Ok(()));
+    assert_eq!(pulls.join(&of("other:5000/app:1", 1)).await, Ok(()));
 
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     // A public image needs no login.
-    assert_eq!(pulls.join(IMAGE, id(1)).await, Ok(()));
+    assert_eq!(pulls.join(&wanted(1)).await, Ok(()));
     fail_with(&engine, &["no basic auth credentials", "manifest unknown"]).await;
-    let error = pulls.join(IMAGE, id(1)).await.unwrap_err();
+    let error = pulls.join(&wanted(1)).await.unwrap_err();
     assert_eq!(error.kind, RuntimeErrorKind::Refused(FailureReason::ImageDenied));
     assert!(error.message.contains("config.json") && error.message.contains("chmod 600"), "{error}");
     assert!(!error.message.contains("hunter2"));
-    assert_eq!(pulls.join(IMAGE, id(1)).await.unwrap_err().message, "manifest unknown");
+    assert_eq!(pulls.join(&wanted(1)).await.unwrap_err().message, "manifest unknown");
     let used = engine.logins_used();
     assert_eq!(used, [Some("r:5000".into()), None, None, None, None]);
 }
@@ -272,7 +290,7 @@ async fn a_pull_of_an_engine_that_hangs_keeps_no_other_image_waiting() {
     let mut board = pulls.board();
     let hanging = wait(&pulls, 1);
     seen(&mut board, |progress| progress.layers.is_empty()).await;
-    assert_eq!(pulls.join("other:1", id(2)).await, Ok(()));
+    assert_eq!(pulls.join(&of("other:1", 2)).await, Ok(()));
     assert_eq!(hanging.await.unwrap().unwrap_err().kind, RuntimeErrorKind::Timeout);
 }
 

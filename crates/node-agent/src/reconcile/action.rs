@@ -15,6 +15,7 @@ use super::Settings;
 use crate::{
     pull::Pulls,
     runtime::{Runtime, RuntimeError, RuntimeErrorKind},
+    secrets::Secrets,
 };
 
 /// What an action needs to know. Taken when it begins: what changes meanwhile is
@@ -37,6 +38,8 @@ pub(super) enum Outcome {
     Image(bool),
     /// The image was fetched.
     Pulled,
+    /// What the container is given is at hand.
+    Prepared,
     /// It was given up: nobody wants it any more.
     GivenUp,
     Failed(RuntimeError),
@@ -56,17 +59,17 @@ pub(super) struct Done {
 pub(super) fn begin(
     runtime: &Arc<dyn Runtime>,
     settings: &Settings,
-    pulls: &Pulls,
+    (pulls, secrets): (&Pulls, &Secrets),
     order: Order,
 ) -> (BoxFuture<'static, Done>, AbortHandle) {
     let (abort, registration) = AbortHandle::new_pair();
     let (instance_id, step, asked) = (order.instance_id, order.step, (settings.clock)());
     let work = match (step, &order.assignment) {
         (Step::Pull, Some(assignment)) => {
-            let pull = pulls.join(&assignment.spec.image, instance_id);
+            let pull = pulls.join(assignment);
             pull.map(|pulled| pulled.map(|()| Outcome::Pulled)).boxed()
         }
-        _ => carry_out(runtime.clone(), settings.clone(), order).boxed(),
+        _ => carry_out(runtime.clone(), settings.clone(), secrets.clone(), order).boxed(),
     };
     let work = Abortable::new(work, registration);
     let done = async move {
@@ -83,6 +86,7 @@ pub(super) fn begin(
 async fn carry_out(
     runtime: Arc<dyn Runtime>,
     settings: Settings,
+    secrets: Secrets,
     order: Order,
 ) -> Result<Outcome, RuntimeError> {
     let Order { instance_id, step, assignment, container_id } = order;
@@ -92,11 +96,19 @@ async fn carry_out(
             let image = within(deadline, runtime.image(&assignment.spec.image)).await?;
             Ok(Outcome::Image(image.is_some()))
         }
+        (Step::Prepare, Some(assignment), _) => {
+            secrets.prepare(&assignment).await?;
+            Ok(Outcome::Prepared)
+        }
         (Step::Create, Some(assignment), _) => {
-            let container = within(deadline, runtime.create(&assignment)).await?;
+            let given = secrets.deliver(&assignment).await?;
+            let container = within(deadline, runtime.create_given(&assignment, &given)).await?;
             Ok(Outcome::Seen(Seen::Present(container)))
         }
-        (Step::Start, _, Some(container)) => {
+        (Step::Start, assignment, Some(container)) => {
+            if let Some(assignment) = assignment {
+                secrets.deliver_files(&assignment).await?;
+            }
             let container = within(deadline, runtime.start(&container)).await?;
             Ok(Outcome::Seen(Seen::Present(container)))
         }

@@ -42,6 +42,7 @@ use crate::{
     ledger::Ledger,
     pull::{self, Pulls},
     runtime::{RunningContainer, Runtime},
+    secrets::Secrets,
     storage::Sizes,
 };
 
@@ -115,15 +116,17 @@ pub struct Parts {
     /// What containers have written. Each measurement is to be sent, also one that
     /// finds the same as the one before.
     pub storage: watch::Receiver<Sizes>,
+    /// What containers are given.
+    pub secrets: Secrets,
 }
 
 /// Starts reconciling. It ends when `supervisor` shuts down: what is under way at
 /// the engine is left to it, and what was learnt is written to the ledger.
 pub fn start(supervisor: &Supervisor, parts: Parts) -> Published {
-    let Parts { ledger, runtime, settings, deaths, lease, storage } = parts;
+    let Parts { ledger, runtime, settings, deaths, lease, storage, secrets } = parts;
     let (engine_tx, engine) = watch::channel(EngineState::Unreachable);
     let (running_tx, running) = watch::channel(Arc::default());
-    let pulls = Pulls::new(runtime.clone(), settings.pull.clone());
+    let pulls = Pulls::new(runtime.clone(), settings.pull.clone(), Some(secrets.clone()));
     let (board, stop) = (pulls.board(), supervisor.stop_token());
     let task = task::forever(task::Parts {
         ledger,
@@ -135,6 +138,7 @@ pub fn start(supervisor: &Supervisor, parts: Parts) -> Published {
         engine_tx,
         running_tx,
         pulls,
+        secrets,
         stop,
     });
     drop(supervisor.spawn("reconcile", task));

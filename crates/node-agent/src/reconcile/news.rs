@@ -113,6 +113,7 @@ impl Reconciler<'_> {
             }
             Outcome::Image(is_here) => entry.record = plan::image_checked(&entry.record, is_here),
             Outcome::Pulled => entry.record = plan::image_pulled(&entry.record),
+            Outcome::Prepared => entry.record = plan::prepared(&entry.record),
             Outcome::GivenUp => {}
             Outcome::Failed(error) => self.action_failed(done.instance_id, done.step, error),
         }
@@ -124,10 +125,15 @@ impl Reconciler<'_> {
     fn action_failed(&mut self, instance: InstanceId, step: Step, error: RuntimeError) {
         tracing::debug!(instance.id = %instance, ?step, %error, "came to nothing");
         let Some(entry) = self.entries.get_mut(&instance) else { return };
-        if !matches!(step, Step::CheckImage | Step::Pull) {
+        if !matches!(step, Step::CheckImage | Step::Pull | Step::Prepare) {
             entry.look_due = true;
         }
         let reason = match error.kind {
+            RuntimeErrorKind::HeldUp => {
+                let now = (self.parts.settings.clock)();
+                let (record, told) = plan::held_up(&entry.record, error.message, now);
+                return self.note(instance, record, told, false);
+            }
             // Nobody's failure. What became of the step is looked up when it answers again;
             // after a moment, should it answer to nothing but a ping.
             RuntimeErrorKind::Unreachable => {
@@ -155,11 +161,20 @@ impl Reconciler<'_> {
         let wish = self.wish(&wanted, instance);
         let (Some(entry), Some(wish)) = (self.entries.get_mut(&instance), wish) else { return };
         let now = (self.parts.settings.clock)();
-        if !matches!(step, Step::CheckImage | Step::Pull) {
+        if !matches!(step, Step::CheckImage | Step::Pull | Step::Prepare) {
             entry.look_due = true;
         }
         let (record, transition) = plan::failed(&wish, &entry.record, step, failure, now);
         self.note(instance, record, transition, false);
+    }
+
+    /// Whoever waits for something of the controller's asks again at once.
+    pub(super) fn controller_reached(&mut self) {
+        for (instance, entry) in self.entries.iter_mut().filter(|(_, entry)| plan::is_held_up(&entry.record))
+        {
+            entry.record = plan::resumed(&entry.record);
+            self.dirty.insert(*instance);
+        }
     }
 
     pub(super) fn assignments_changed(&mut self) {
@@ -192,7 +207,7 @@ impl Reconciler<'_> {
                 entry.record = record;
             }
             if let Some(busy) = entry.busy.as_ref().filter(|_| !runs)
-                && matches!(busy.step, Step::Pull | Step::CheckImage)
+                && matches!(busy.step, Step::Pull | Step::CheckImage | Step::Prepare)
             {
                 busy.abort.abort();
             }

@@ -10,18 +10,22 @@ pub(super) enum Class {
     Look,
     Work,
     Pull,
+    /// Waits for the controller, mostly.
+    Prepare,
     Stop,
     Probe,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 5] = [Self::Look, Self::Work, Self::Pull, Self::Stop, Self::Probe];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Look, Self::Work, Self::Pull, Self::Prepare, Self::Stop, Self::Probe];
 
     pub(super) const fn of(step: Step) -> Self {
         match step {
             Step::Inspect | Step::Nothing | Step::WaitUntil(_) | Step::Forget => Self::Look,
             Step::CheckImage | Step::Create | Step::Start | Step::Remove => Self::Work,
             Step::Pull => Self::Pull,
+            Step::Prepare => Self::Prepare,
             Step::Stop { .. } => Self::Stop,
         }
     }
@@ -40,6 +44,7 @@ pub(super) struct Slots {
     look: Places,
     work: Places,
     pull: Places,
+    prepare: Places,
     stop: Places,
     probe: Places,
 }
@@ -52,6 +57,7 @@ impl Slots {
             look: places(most),
             work: places(most),
             pull: places((most / 2).max(1)),
+            prepare: places(most),
             stop: places(most.saturating_mul(4)),
             probe: places(most.saturating_mul(4)),
         }
@@ -88,6 +94,7 @@ impl Slots {
             Class::Look => &mut self.look,
             Class::Work => &mut self.work,
             Class::Pull => &mut self.pull,
+            Class::Prepare => &mut self.prepare,
             Class::Stop => &mut self.stop,
             Class::Probe => &mut self.probe,
         }

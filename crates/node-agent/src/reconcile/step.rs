@@ -111,8 +111,7 @@ impl Reconciler<'_> {
     fn act(&mut self, instance: InstanceId, wish: &Wish<'_>, step: Step) {
         let assignment = wish.assignment();
         // Whoever joins a pull that is under way takes no place of its own.
-        let joins =
-            step == Step::Pull && assignment.is_some_and(|a| self.parts.pulls.is_under_way(&a.spec.image));
+        let joins = step == Step::Pull && assignment.is_some_and(|a| self.parts.pulls.is_under_way(a));
         let class = (!joins).then(|| Class::of(step));
         if class.is_some_and(|class| !self.slots.take(class, instance)) {
             return;
@@ -136,8 +135,12 @@ impl Reconciler<'_> {
             assignment: assignment.cloned(),
             container_id: entry.container_id(),
         };
-        let (action, abort) =
-            action::begin(&self.parts.runtime, &self.parts.settings, &self.parts.pulls, order);
+        let (action, abort) = action::begin(
+            &self.parts.runtime,
+            &self.parts.settings,
+            (&self.parts.pulls, &self.parts.secrets),
+            order,
+        );
         entry.busy = Some(Busy { step, class, abort, events: Vec::new() });
         tracing::debug!(instance.id = %instance, ?step, "begins");
         self.actions.push(action);

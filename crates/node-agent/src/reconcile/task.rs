@@ -35,6 +35,7 @@ use crate::{
     ledger::{Ledger, LedgerError},
     pull::Pulls,
     runtime::{RunningContainer, Runtime},
+    secrets::Secrets,
     storage::Sizes,
 };
 
@@ -56,6 +57,7 @@ pub(super) struct Parts {
     pub engine_tx: watch::Sender<EngineState>,
     pub running_tx: watch::Sender<Arc<BTreeMap<InstanceId, RunningContainer>>>,
     pub pulls: Pulls,
+    pub secrets: Secrets,
     pub stop: CancellationToken,
 }
 
@@ -92,6 +94,7 @@ enum Woken {
     Image(images::Answer),
     Written(Result<u64, LedgerError>),
     Assignments,
+    Reached,
     Storage,
     Time,
 }
@@ -104,6 +107,7 @@ pub(super) struct Reconciler<'a> {
     pub(super) wanted: Arc<AssignmentSet>,
     pub(super) complete: bool,
     assignments: watch::Receiver<u64>,
+    reached: watch::Receiver<u64>,
     pub(super) entries: BTreeMap<InstanceId, Entry>,
     /// To be decided about.
     pub(super) dirty: BTreeSet<InstanceId>,
@@ -138,6 +142,7 @@ impl<'a> Reconciler<'a> {
             wanted: Arc::default(),
             complete: false,
             assignments,
+            reached: parts.secrets.reachable(),
             entries: records.into_iter().map(|(id, record)| (id, Entry::new(record))).collect(),
             dirty: BTreeSet::new(),
             actions: FuturesUnordered::new(),
@@ -189,6 +194,8 @@ impl<'a> Reconciler<'a> {
             answer = self.images.next() => Woken::Image(answer),
             // Fails only when the ledger is gone, which holds its sender: we hold the ledger.
             Ok(()) = self.assignments.changed() => Woken::Assignments,
+            // Fails only when there is no link any more: then nobody is reached.
+            Ok(()) = self.reached.changed() => Woken::Reached,
             // Fails only when nobody measures any more: then there is nothing to wait for.
             Ok(()) = self.storage.changed() => Woken::Storage,
             happening = self.engine.next(self.mark) => Woken::Engine(happening),
@@ -219,6 +226,7 @@ impl<'a> Reconciler<'a> {
             Woken::Storage => self.storage_measured(),
             Woken::Written(written) => self.commit_ended(written),
             Woken::Assignments => self.assignments_changed(),
+            Woken::Reached => self.controller_reached(),
             Woken::Time => self.time_passed(),
         }
     }

@@ -35,11 +35,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-pub use self::pulls::ScriptedPull;
 use self::state::{State, not_found};
+pub use self::{pulls::ScriptedPull, state::MadeWith};
 use super::{
-    EngineEvent, EngineInfo, EventKind, Executed, ImageInfo, LogChunk, LogsQuery, PullSign, RegistryLogin,
-    Runtime, RuntimeError, RuntimeErrorKind, Usage,
+    EngineEvent, EngineInfo, EventKind, Executed, Given, ImageInfo, LogChunk, LogsQuery, PullSign,
+    RegistryLogin, Runtime, RuntimeError, RuntimeErrorKind, Usage,
 };
 
 /// Events that may wait for one subscriber.
@@ -248,6 +248,12 @@ impl FakeRuntime {
         self.state().containers.get(&instance).cloned()
     }
 
+    /// What a container was last made with: variables, and files.
+    #[must_use]
+    pub fn given(&self, instance: InstanceId) -> Option<MadeWith> {
+        self.state().given.get(&instance).cloned()
+    }
+
     /// How many containers really run.
     #[must_use]
     pub fn running(&self) -> usize {
@@ -378,8 +384,17 @@ impl Runtime for FakeRuntime {
         self.fetch(image, login.as_ref())
     }
 
-    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
-        self.answer(Call::Create, Some(assignment.instance_id), |state| state.create(assignment)).boxed()
+    fn create_given<'a>(
+        &'a self,
+        assignment: &'a Assignment,
+        given: &'a Given,
+    ) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        self.answer(Call::Create, Some(assignment.instance_id), |state| {
+            let env = given.env.iter().map(|(name, value)| (name.clone(), value.to_string()));
+            state.given.insert(assignment.instance_id, (env.collect(), given.files.clone()));
+            state.create(assignment)
+        })
+        .boxed()
     }
 
     fn start<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Container, RuntimeError>> {

@@ -15,6 +15,7 @@
 pub mod docker;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod given;
 mod login;
 pub mod upkeep;
 
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use domain::{Timestamp, assignment::Assignment, id::InstanceId, instance::FailureReason, plan::Container};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
+pub use given::{Given, GivenFile};
 pub use login::{LoginProof, RegistryLogin};
 
 /// Label with the fleet's id. A container without ours is none of our business.
@@ -91,8 +93,18 @@ pub trait Runtime: Send + Sync + 'static {
     /// Makes an instance's container without starting it: restart policy `no`,
     /// the five labels, [`container_name`]. Where the name is taken by a container
     /// with our labels of this very instance, that one is the answer (I2); by any
-    /// other, `Refused(NameTaken)`.
-    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>>;
+    /// other, `Refused(NameTaken)`. `given` is added to what the spec says; no error
+    /// shows it.
+    fn create_given<'a>(
+        &'a self,
+        assignment: &'a Assignment,
+        given: &'a Given,
+    ) -> BoxFuture<'a, Result<Container, RuntimeError>>;
+
+    /// As [`Runtime::create_given`], of an instance that is given nothing.
+    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        self.create_given(assignment, Given::NONE)
+    }
 
     /// Starts a container. One that runs already is a success.
     fn start<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Container, RuntimeError>>;
@@ -348,6 +360,9 @@ pub enum RuntimeErrorKind {
     Refused(FailureReason),
     /// It answered: it has no such container.
     NotFound,
+    /// It was not asked: something that the step needs has to come from the controller
+    /// first. Nobody's failure.
+    HeldUp,
 }
 
 impl RuntimeError {

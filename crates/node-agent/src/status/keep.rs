@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use chrono::Utc;
 use daemon::Supervisor;
-use domain::{Timestamp, node::EngineState};
+use domain::{Timestamp, node::EngineState, spec::InstanceSpec};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{LastError, Process, Session, Snapshot, write};
@@ -12,6 +12,7 @@ use crate::{
     ledger::Ledger,
     link::{LinkNews, LinkState},
     sample::SampleBuffer,
+    secrets::judge_dir,
 };
 
 /// Between two files. What the link does is written at once.
@@ -31,6 +32,8 @@ pub(crate) struct Sources {
     pub(crate) engine: watch::Receiver<EngineState>,
     /// How the link stands.
     pub(crate) link: LinkNews,
+    /// Where files with secrets are put.
+    pub(crate) secrets_dir: PathBuf,
 }
 
 /// Keeps the file up to date until `supervisor` ends. A directory that cannot be
@@ -83,11 +86,20 @@ async fn run(mut sources: Sources) {
 }
 
 impl Sources {
+    /// How many instances are given secrets, and whether some are given files.
+    fn secrets(&self) -> (usize, bool) {
+        let wanted = self.ledger.assignments();
+        let specs = || wanted.assignments.values().map(|assignment| &assignment.spec);
+        (specs().filter(|spec| !spec.secrets.is_empty()).count(), specs().any(InstanceSpec::has_secret_files))
+    }
+
     fn look(&self, process: &Process, started_at: Timestamp, since: (LinkState, Timestamp)) -> Snapshot {
         let (revision, phases) = self.ledger.phases();
         let (state, since) = since;
         let trouble = self.link.trouble.borrow().clone();
         let readings = self.samples.status();
+        let (secrets, files) = self.secrets();
+        let secrets_trouble = judge_dir(&self.secrets_dir).err().filter(|_| files);
         Snapshot {
             written_at: Utc::now(),
             process: process.clone(),
@@ -109,6 +121,8 @@ impl Sources {
             readings_on_disk: readings.on_disk,
             readings_dropped: readings.dropped,
             readings_trouble: readings.trouble,
+            secrets,
+            secrets_trouble,
         }
     }
 }
@@ -171,6 +185,7 @@ mod tests {
                 samples: SampleBuffer::new(),
                 engine,
                 link: LinkNews { state: states, trouble: troubles },
+                secrets_dir: "/dev/shm/a67".into(),
             },
         );
         let first = seen(dir.path(), |_| true).await;
@@ -201,6 +216,7 @@ mod tests {
                 samples: SampleBuffer::new(),
                 engine,
                 link: LinkNews { state: states, trouble: troubles },
+                secrets_dir: "/dev/shm/a67".into(),
             },
         );
         state.send_replace(LinkState::Refused);

@@ -74,6 +74,12 @@ pub struct Snapshot {
     /// Why readings cannot be kept on disk; `None` while they can.
     #[serde(default)]
     pub readings_trouble: Option<String>,
+    /// How many instances are given secrets.
+    #[serde(default)]
+    pub secrets: usize,
+    /// Why files with secrets cannot be put into memory; `None` where they can, or need not be.
+    #[serde(default)]
+    pub secrets_trouble: Option<String>,
 }
 
 /// How an agent stands with its controller.
@@ -186,6 +192,8 @@ mod testing {
             readings_on_disk: 100,
             readings_dropped: 0,
             readings_trouble: None,
+            secrets: 2,
+            secrets_trouble: None,
         }
     }
 }

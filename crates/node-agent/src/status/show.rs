@@ -80,7 +80,16 @@ pub fn show(node: &Node, status: Option<(&Snapshot, Liveness)>, now: Timestamp) 
     line("assignments", assignments(snapshot));
     line("reports", reports(snapshot));
     line("readings", readings(snapshot));
+    line("secrets", secrets(snapshot));
     text
+}
+
+fn secrets(snapshot: &Snapshot) -> String {
+    let text = format!("{} instances are given some", snapshot.secrets);
+    match &snapshot.secrets_trouble {
+        Some(trouble) => format!("{text}; CANNOT BE DELIVERED: {trouble}"),
+        None => text,
+    }
 }
 
 fn readings(snapshot: &Snapshot) -> String {
@@ -207,6 +216,7 @@ engine       answers
 assignments  revision 17, 5 instances: 1 pulling, 4 running
 reports      3 not sent yet
 readings     120 not sent yet, 100 of them on disk
+secrets      2 instances are given some
 ";
         assert_eq!(text, wanted);
     }

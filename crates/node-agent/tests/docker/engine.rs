@@ -155,7 +155,7 @@ impl Engine {
             self.registries.push(registry);
         }
         let socket = self.socket();
-        for name in ["app:1", "locked:1", "kept:1", "old:1"] {
+        for name in ["app:1", "locked:1", "given:1", "kept:1", "old:1"] {
             let image = format!("{REGISTRY}/{name}");
             // With something of its own, so that it is no other name of the same image.
             self.import_as(&image, &["--change", &format!("LABEL name={name}")]).await;
@@ -276,6 +276,11 @@ impl World {
         let runtime = runtime_at(&socket, fleet, node, HouseRules::default());
         let namespace = format!("/proc/{}/ns/net", engine.process_id());
         Self { runtime, fleet, node, socket, namespace }
+    }
+
+    /// Where the engine keeps what it has.
+    pub fn engine_dir(&self) -> &Path {
+        self.socket.parent().unwrap()
     }
 
     /// The engine's network namespace.

@@ -31,6 +31,8 @@ mod pulls;
 mod registry;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod secrets;
 
 #[cfg(test)]
 mod run {
@@ -46,7 +48,7 @@ mod run {
     use crate::{
         deaths,
         engine::{Engine, Kind, World},
-        fields, figures, keeping, probes, pulls, scenarios,
+        fields, figures, keeping, probes, pulls, scenarios, secrets,
     };
 
     type Scenario = LocalBoxFuture<'static, ()>;
@@ -100,6 +102,11 @@ mod run {
             a_registry_that_wants_a_login_gets_the_nodes_own,
             a_slow_layer_shows_its_bytes_and_goes_on_for_who_stays,
             a_pull_that_nobody_wants_any_more_is_ended_by_the_engine,
+        ]);
+        all.extend(list![world, secrets:
+            values_arrive_byte_for_byte_and_files_lie_about_nowhere,
+            a_directory_on_disk_is_refused_before_the_engine_is_asked,
+            a_closed_registry_takes_the_login_that_the_controller_chose,
         ]);
         all.extend(list![world, probes:
             a_server_that_begins_to_fail_is_restarted_and_works_again,

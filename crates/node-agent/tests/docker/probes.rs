@@ -18,6 +18,7 @@ use node_agent::{
     lease::Lease,
     ledger::Ledger,
     reconcile,
+    secrets::{self, Secrets},
     storage::Sizes,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -44,6 +45,14 @@ impl Agent {
         let key = MasterKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let ledger = Ledger::open(dir.path(), key.derive("docker tests")).unwrap();
         let (tell, deaths) = Deaths::new();
+        // Nothing here is given any.
+        let parts = secrets::Parts {
+            node: world.node,
+            kept_dir: dir.path().join("secrets"),
+            key: key.derive("docker tests of secrets"),
+            files_dir: dir.path().join("files"),
+            asking: secrets::ask::channel().0,
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         // A node of its own: what the other scenarios run is none of its business.
         let (runtime, network, kept) = (world.neighbour(), world.network().to_owned(), ledger.clone());
@@ -61,6 +70,7 @@ impl Agent {
                     deaths: tell,
                     lease: Lease::renewed_ago(Duration::ZERO),
                     storage,
+                    secrets: Secrets::new(parts),
                 };
                 let _published = reconcile::start(&supervisor, parts);
                 let _ = stopped.await;

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
-use domain::{id::InstanceId, instance::FailureReason, pull::PullProgress};
+use domain::{assignment::Assignment, id::InstanceId, instance::FailureReason, pull::PullProgress};
 use node_agent::{
     pull::{Board, LoginSource, Logins, Pulls, Settings},
     runtime::{Runtime as _, RuntimeError, RuntimeErrorKind},
@@ -14,7 +14,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    engine::{CLOSED_REGISTRY, LOGIN, REGISTRY, World, until},
+    engine::{CLOSED_REGISTRY, LOGIN, REGISTRY, World, shell, until},
     registry::{LAYER_BYTES, Registry, archive, digest_of},
 };
 
@@ -25,15 +25,23 @@ fn settings() -> Settings {
 }
 
 fn pulls(world: &World, settings: Settings) -> Pulls {
-    Pulls::new(Arc::new(world.runtime.clone()), settings)
+    Pulls::new(Arc::new(world.runtime.clone()), settings, None)
 }
 
 fn instance() -> InstanceId {
     InstanceId::from_uuid(Uuid::now_v7())
 }
 
+/// Whoever wants an image.
+fn of(image: &str, instance_id: InstanceId) -> Assignment {
+    let mut assignment = shell("true");
+    assignment.instance_id = instance_id;
+    assignment.spec.image = image.to_owned();
+    assignment
+}
+
 async fn fail(pulls: &Pulls, image: &str) -> (FailureReason, RuntimeError) {
-    let error = pulls.join(image, instance()).await.unwrap_err();
+    let error = pulls.join(&of(image, instance())).await.unwrap_err();
     match error.kind {
         RuntimeErrorKind::Refused(reason) => (reason, error),
         other => panic!("not refused but {other:?}: {error}"),
@@ -62,12 +70,12 @@ pub async fn an_image_has_the_digest_by_which_it_was_pulled_and_an_imported_one_
 
     let by_tag = format!("{REGISTRY}/app:1");
     assert_eq!(digest(&by_tag).await, None, "it is not there");
-    pulls.join(&by_tag, instance()).await.unwrap();
+    pulls.join(&of(&by_tag, instance())).await.unwrap();
     let named = digest(&by_tag).await.unwrap().unwrap();
     assert!(named.starts_with("sha256:") && named.len() == 71, "{named}");
 
     let by_digest = format!("{REGISTRY}/app@{named}");
-    pulls.join(&by_digest, instance()).await.unwrap();
+    pulls.join(&of(&by_digest, instance())).await.unwrap();
     assert_eq!(digest(&by_digest).await, Some(Some(named.clone())));
     // The same image by both names.
     assert_eq!(world.runtime.image(&by_tag).await.unwrap(), world.runtime.image(&by_digest).await.unwrap());
@@ -107,7 +115,7 @@ pub async fn what_can_pass_is_asked_for_again_and_what_cannot_is_not(world: Arc<
     }
     for repository in ["once-500", "once-503", "once-429", "cut"] {
         let (image, begun) = (registry.image(repository), Instant::now());
-        pulls.join(&image, instance()).await.unwrap_or_else(|error| panic!("{repository}: {error}"));
+        pulls.join(&of(&image, instance())).await.unwrap_or_else(|error| panic!("{repository}: {error}"));
         assert_eq!(registry.asked(repository), 2, "{repository}");
         if repository == "once-429" {
             assert!(begun.elapsed() >= Duration::from_millis(1200), "it did not wait as it was told to");
@@ -140,7 +148,7 @@ pub async fn a_registry_that_wants_a_login_gets_the_nodes_own(world: Arc<World>)
     assert_eq!(reason, FailureReason::ImageDenied, "{error}");
     assert!(!error.message.contains("wrong"), "{error}");
     write(LOGIN.1);
-    pulls.join(&image, instance()).await.unwrap();
+    pulls.join(&of(&image, instance())).await.unwrap();
     let info = world.runtime.image(&image).await.unwrap().unwrap();
     assert!(info.digest.is_some(), "{info:?}");
     world.docker(&["rmi", &image]).await;
@@ -151,7 +159,7 @@ pub async fn a_slow_layer_shows_its_bytes_and_goes_on_for_who_stays(world: Arc<W
     let (pulls, image) = (pulls(&world, settings()), registry.image("slow-shared"));
     let mut board = pulls.board();
     let (first, second) = (instance(), instance());
-    let spawn = |instance| tokio::runtime::Handle::current().spawn(pulls.join(&image, instance));
+    let spawn = |instance| tokio::runtime::Handle::current().spawn(pulls.join(&of(&image, instance)));
     let (leaves, stays) = (spawn(first), spawn(second));
     told(&mut board, &image, |progress| progress.instance_ids == [first, second]).await;
 
@@ -186,18 +194,18 @@ pub async fn a_pull_that_nobody_wants_any_more_is_ended_by_the_engine(world: Arc
     let (pulls, image) = (pulls(&world, settings()), registry.image("slow-given-up"));
     let mut board = pulls.board();
     registry.release(LAYER_BYTES / 2);
-    let pull = tokio::runtime::Handle::current().spawn(pulls.join(&image, instance()));
+    let pull = tokio::runtime::Handle::current().spawn(pulls.join(&of(&image, instance())));
     told(&mut board, &image, |progress| progress.current_bytes() > 0).await;
     pull.abort();
     let gone = board.wait_for(|board| board.is_empty());
     timeout(Duration::from_secs(30), gone).await.expect("it is still told of").unwrap();
-    assert!(!pulls.is_under_way(&image));
+    assert!(!pulls.is_under_way(&of(&image, instance())));
     // An engine that had gone on would let the next ones join it, and ask for nothing.
     let asked = async || (registry.layers("slow-given-up") > 1).then_some(());
     until("another request for the layer", async || {
         // A pull that joins one which is just being ended ends with it.
         tokio::select! {
-            _ = pulls.join(&image, instance()) => {}
+            _ = pulls.join(&of(&image, instance())) => {}
             () = until("a request", asked) => {}
             () = sleep(Duration::from_secs(10)) => {}
         }

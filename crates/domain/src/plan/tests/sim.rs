@@ -8,7 +8,7 @@ use crate::{
     deployment::RestartPolicy,
     instance::{FailureReason, Progress, Standing},
     probe::{ProbeKind, ProbeResult, ProbeRole, ProbeSpec, Probes, Verdict},
-    spec::StorageExceeded,
+    spec::{SecretTarget, SecretUse, StorageExceeded},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -39,11 +39,12 @@ enum Happening {
 }
 
 /// What a user declared.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Declared {
     policy: RestartPolicy,
     probe: Option<ProbeRole>,
     storage: StorageExceeded,
+    secret: Option<SecretTarget>,
 }
 
 const LIMIT: u64 = 1 << 30;
@@ -97,6 +98,8 @@ struct Memory {
     probes: Option<(Option<Timestamp>, Probes)>,
     /// The run that the agent before knew.
     adopted: Option<Timestamp>,
+    /// Whether what it is given is at hand, as it really is.
+    at_hand: bool,
 }
 
 struct World {
@@ -116,13 +119,20 @@ struct World {
 }
 
 impl World {
-    fn new(declared: Declared) -> Self {
+    fn new(declared: &Declared) -> Self {
         let mut assignment = assignment(Desired::Running, 0);
         let spec = &mut assignment.spec;
         spec.restart = declared.policy;
         spec.limits.storage_bytes = Some(LIMIT);
         spec.limits.storage_exceeded = declared.storage;
         spec.stop_after_seconds = Some(60);
+        spec.secrets.extend(declared.secret.clone().map(|target| SecretUse {
+            credential: crate::name::Name::nearest("key"),
+            key: None,
+            version: None,
+            target,
+            resolved: None,
+        }));
         spec.probes.extend(declared.probe.map(|role| ProbeSpec {
             retries: 1,
             start_period_seconds: 0,
@@ -160,6 +170,7 @@ impl World {
             durable_first: false,
             forgotten: false,
             probes: None,
+            at_hand: false,
         }
     }
 
@@ -334,7 +345,26 @@ impl World {
         }
     }
 
+    /// Whether a step is taken without what it needs.
+    fn lacks(&self, step: Step) -> bool {
+        let Some(assignment) = &self.assignment else { return false };
+        let needed = match step {
+            Step::Create => !assignment.spec.secrets.is_empty(),
+            Step::Start => assignment.spec.has_secret_files(),
+            _ => false,
+        };
+        needed && !self.memory.at_hand
+    }
+
     fn carry_out(&mut self, wish: &Wish<'_>, step: Step, wanted: bool) {
+        assert!(!self.lacks(step), "{step:?} without its secrets");
+        if step == Step::Prepare && self.silent {
+            let (record, told) = held_up(&self.memory.record, "waiting".into(), at(self.now));
+            assert!(held_up(&record, "waiting".into(), at(self.now)).1.is_none(), "told once");
+            self.memory.at_hand = false;
+            self.note(record, told.into_iter().collect());
+            return;
+        }
         if std::mem::take(&mut self.engine.fail_next) {
             let failure = Failure { reason: Some(FailureReason::StartFailed), message: "no".into() };
             let (record, transition) = failed(wish, &self.memory.record, step, failure, at(self.now));
@@ -347,6 +377,10 @@ impl World {
         match step {
             Step::CheckImage => self.memory.record = image_checked(&self.memory.record, false),
             Step::Pull => self.memory.record = image_pulled(&self.memory.record),
+            Step::Prepare => {
+                self.memory.at_hand = true;
+                self.memory.record = prepared(&self.memory.record);
+            }
             Step::Create => {
                 assert!(self.engine.container.is_none(), "a second container");
                 self.engine.made += 1;
@@ -506,7 +540,17 @@ fn policy() -> impl Strategy<Value = RestartPolicy> {
 fn declared() -> impl Strategy<Value = Declared> {
     let probe = prop_oneof![Just(None), Just(Some(ProbeRole::Liveness)), Just(Some(ProbeRole::Readiness))];
     let storage = prop_oneof![Just(StorageExceeded::Mark), Just(StorageExceeded::Stop)];
-    (policy(), probe, storage).prop_map(|(policy, probe, storage)| Declared { policy, probe, storage })
+    let secret = prop_oneof![
+        2 => Just(None),
+        1 => Just(Some(SecretTarget::Env { name: "KEY".into() })),
+        1 => Just(Some(SecretTarget::file("/run/key"))),
+    ];
+    (policy(), probe, storage, secret).prop_map(|(policy, probe, storage, secret)| Declared {
+        policy,
+        probe,
+        storage,
+        secret,
+    })
 }
 
 proptest! {
@@ -518,7 +562,7 @@ proptest! {
         happenings in prop::collection::vec(happening(), 0..80),
         leaving in leaving(),
     ) {
-        let mut world = World::new(declared);
+        let mut world = World::new(&declared);
         for happening in happenings.into_iter().chain(leaving) {
             world.happen(happening);
         }

@@ -441,3 +441,69 @@ fn a_record_reads_back_without_what_is_only_known_for_now() {
     let text = serde_json::to_string(&record).unwrap();
     assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), Record::new(instance()));
 }
+
+#[test]
+fn what_a_container_is_given_is_at_hand_before_it_is_made_and_files_before_each_start() {
+    use crate::{
+        name::Name,
+        spec::{SecretTarget, SecretUse},
+    };
+    let with = |target| {
+        let mut assignment = assignment(Desired::Running, 0);
+        let credential = Name::nearest("key");
+        assignment.spec.secrets =
+            vec![SecretUse { credential, key: None, version: None, target, resolved: None }];
+        assignment
+    };
+    let ready = image_checked(&Record::new(instance()), true);
+    for (target, to_start) in [
+        (SecretTarget::Env { name: "KEY".into() }, Step::Start),
+        (SecretTarget::file("/run/key"), Step::Prepare),
+    ] {
+        let assignment = with(target);
+        let wish = Wish::Run(&assignment);
+        let next = |record: &Record, seen: &Seen| decide(&wish, record, seen, at(0));
+        assert_eq!(next(&ready, &Seen::Absent), Step::Prepare);
+        assert_eq!(next(&ready, &created()), to_start);
+        let prepared = prepared(&ready);
+        assert_eq!(next(&prepared, &Seen::Absent), Step::Create);
+        assert_eq!(next(&prepared, &created()), Step::Start);
+        let (again, _) = begin(&wish, &after(&wish, &[(exited(0, 1, 1), 1)]), to_start, at(1));
+        assert_eq!(next(&again, &exited(0, 1, 1)), to_start, "each attempt asks anew");
+    }
+}
+
+#[test]
+fn who_waits_for_the_controller_says_so_once_asks_again_and_can_go_meanwhile() {
+    let assignment = assignment(Desired::Running, 0);
+    let (wish, record) = (Wish::Run(&assignment), image_checked(&Record::new(instance()), true));
+    let (record, told) = held_up(&record, "waiting".into(), at(0));
+    let told = told.unwrap();
+    assert_eq!(
+        (told.message.as_str(), &told.cause, told.status.outcome),
+        ("waiting", &Cause::Assigned, None)
+    );
+    assert!(is_held_up(&record));
+    let Step::WaitUntil(until) = decide(&wish, &record, &Seen::Absent, at(1)) else { panic!("no wait") };
+    assert!(until > at(1) && until <= at(1000));
+    assert_eq!(decide(&wish, &record, &Seen::Absent, until), Step::Create);
+    assert_eq!(decide(&wish, &resumed(&record), &Seen::Absent, at(1)), Step::Create, "it may be there now");
+    assert_eq!(decide(&Wish::Remove(Some(&assignment)), &record, &created(), at(1)), Step::Remove);
+    assert_eq!(hold_back(&record, Step::Inspect, at(1)), Step::Inspect);
+    let (record, told) = held_up(&record, "waiting".into(), until);
+    assert_eq!(told, None, "nothing new");
+    assert_eq!(held_up(&record, "deleted".into(), until).1.unwrap().message, "deleted");
+    assert!(!is_held_up(&succeeded(&record)));
+    assert_eq!(resumed(&succeeded(&record)), succeeded(&record));
+}
+
+#[test]
+fn a_pull_that_waits_for_its_login_is_told_once() {
+    let assignment = assignment(Desired::Running, 0);
+    let (wish, record) = (Wish::Run(&assignment), image_checked(&Record::new(instance()), false));
+    let (record, told) = begin(&wish, &record, Step::Pull, at(0));
+    assert!(told.is_some());
+    let (record, told) = held_up(&record, "waiting".into(), at(1));
+    assert!(told.is_some());
+    assert_eq!(begin(&wish, &record, Step::Pull, at(2)).1, None);
+}

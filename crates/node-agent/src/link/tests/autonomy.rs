@@ -5,12 +5,13 @@ use domain::id::{FleetId, NodeId};
 use super::{super::testing::DEADLINE, *};
 use crate::{
     death::Deaths,
-    ledger::testing::Fault,
+    ledger::testing::{Fault, key},
     reconcile,
     runtime::{
         docker::{DockerRuntime, HouseRules},
         fake::FakeRuntime,
     },
+    secrets,
     storage::Sizes,
 };
 
@@ -124,7 +125,12 @@ fn silent_engine(socket: &Path) -> tokio::task::JoinHandle<()> {
     })
 }
 
-fn reconciling(to: &Supervisor, ledger: Ledger, runtime: Arc<dyn Runtime>) -> reconcile::Published {
+fn reconciling(
+    to: &Supervisor,
+    ledger: Ledger,
+    runtime: Arc<dyn Runtime>,
+    dir: &std::path::Path,
+) -> reconcile::Published {
     let parts = reconcile::Parts {
         ledger,
         runtime,
@@ -132,6 +138,7 @@ fn reconciling(to: &Supervisor, ledger: Ledger, runtime: Arc<dyn Runtime>) -> re
         deaths: Deaths::new().0,
         lease: Lease::renewed_ago(Duration::ZERO),
         storage: watch::channel(Sizes::default()).1,
+        secrets: secrets::testing::over(dir, dir, key(), secrets::testing::node()).0,
     };
     reconcile::start(to, parts)
 }
@@ -156,12 +163,12 @@ async fn heartbeats_go_on_while_one_engine_never_answers_and_another_floods() {
         HouseRules::default(),
     );
     let hung = Supervisor::new(tokio::runtime::Handle::current());
-    let published = reconciling(&hung, agent.ledger.clone(), Arc::new(docker.unwrap()));
+    let published = reconciling(&hung, agent.ledger.clone(), Arc::new(docker.unwrap()), dir.path());
     let flooding = FakeRuntime::default();
     let flooded = Supervisor::new(tokio::runtime::Handle::current());
     let ledger = open_ledger(dir.path(), &FaultyDisk::default()).await;
     let _ = ledger.assignments_replace(set(1, &[7])).await.unwrap();
-    let _ = reconciling(&flooded, ledger.clone(), Arc::new(flooding.clone()));
+    let _ = reconciling(&flooded, ledger.clone(), Arc::new(flooding.clone()), dir.path());
     until("it floods", || flooding.running() == 1).await;
 
     session.heartbeat().await;

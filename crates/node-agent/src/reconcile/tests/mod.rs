@@ -3,6 +3,7 @@
 mod engine;
 mod life;
 mod probes;
+mod secret;
 mod vital;
 
 use std::{
@@ -35,6 +36,10 @@ use crate::{
     runtime::{
         RuntimeErrorKind,
         fake::{Call, FakeRuntime, Fault},
+    },
+    secrets::{
+        self,
+        testing::{Bench, Vault},
     },
 };
 
@@ -88,6 +93,7 @@ struct Agent {
     deaths: Told,
     lease: Lease,
     storage: watch::Sender<Sizes>,
+    bench: Bench,
 }
 
 /// Deaths that were told.
@@ -99,6 +105,16 @@ impl Agent {
     }
 
     async fn start_with(dir: &Path, engine: &FakeRuntime, settings: Settings, disk: &FaultyDisk) -> Self {
+        Self::start_on(dir, engine, settings, disk, &Vault::default()).await
+    }
+
+    async fn start_on(
+        dir: &Path,
+        engine: &FakeRuntime,
+        settings: Settings,
+        disk: &FaultyDisk,
+        vault: &Vault,
+    ) -> Self {
         let ledger = open(dir, disk).await;
         let threads =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -107,10 +123,15 @@ impl Agent {
         let (sizes, storage) = watch::channel(Sizes::default());
         let lease = Lease::renewed_ago(Duration::ZERO);
         let (runtime, ledger2) = (Arc::new(engine.clone()), ledger.clone());
-        let parts = Parts { ledger: ledger2, runtime, settings, deaths, lease: lease.clone(), storage };
+        let lease2 = lease.clone();
+        let files = Arc::new(secrets::testing::in_memory());
+        let bench = Bench::on(threads.handle(), &dir.join("secrets"), vault, files);
+        let secrets = bench.secrets.clone();
+        secrets::forget_in_time(&supervisor, secrets.clone(), ledger.clone());
+        let parts = Parts { ledger: ledger2, runtime, settings, deaths, lease: lease2, storage, secrets };
         let published = start(&supervisor, parts);
         let deaths = Arc::new(Mutex::new(told));
-        Self { threads, supervisor, ledger, published, deaths, lease, storage: sizes }
+        Self { threads, supervisor, ledger, published, deaths, lease, storage: sizes, bench }
     }
 
     /// As SIGTERM does.

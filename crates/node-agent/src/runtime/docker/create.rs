@@ -23,7 +23,7 @@ use super::{
     engine::ApiVersion,
     failure::{Failure, trimmed},
 };
-use crate::runtime::{LABEL_DEPLOYMENT, LABEL_INSTANCE, LABEL_REVISION, RuntimeError};
+use crate::runtime::{Given, GivenFile, LABEL_DEPLOYMENT, LABEL_INSTANCE, LABEL_REVISION, RuntimeError};
 
 /// Most of a container's log that the engine keeps, in files of [`LOG_FILE_SIZE`].
 const LOG_FILES: &str = "3";
@@ -84,7 +84,12 @@ pub(super) fn takes_several(api: ApiVersion) -> bool {
 }
 
 /// What the engine is told to make.
-pub(super) fn create_body(assignment: &Assignment, owner: &Owner, shape: Shape) -> ContainerCreateBody {
+pub(super) fn create_body(
+    assignment: &Assignment,
+    given: &Given,
+    owner: &Owner,
+    shape: Shape,
+) -> ContainerCreateBody {
     let spec = &assignment.spec;
     let words = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
     // In the host's network the host's own name is what programs expect.
@@ -94,7 +99,7 @@ pub(super) fn create_body(assignment: &Assignment, owner: &Owner, shape: Shape) 
         image: Some(spec.image.clone()),
         entrypoint: words(&spec.entrypoint),
         cmd: words(&spec.command),
-        env: Some(spec.env.0.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(variables(spec, given)),
         working_dir: spec.working_dir.clone(),
         user: spec.user.clone(),
         exposed_ports: Some(spec.ports.iter().map(port_key).collect()),
@@ -103,7 +108,7 @@ pub(super) fn create_body(assignment: &Assignment, owner: &Owner, shape: Shape) 
         // For whoever else stops it: the engine itself when it goes down.
         stop_timeout: Some(spec.stop_grace_seconds.into()),
         healthcheck: (!spec.probes.is_empty()).then(no_check),
-        host_config: Some(host_config(spec, owner, shape)),
+        host_config: Some(host_config(spec, given, owner, shape)),
         networking_config: networking(spec.network.named(), shape),
         ..ContainerCreateBody::default()
     }
@@ -115,7 +120,14 @@ fn no_check() -> HealthConfig {
     HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }
 }
 
-fn host_config(spec: &InstanceSpec, owner: &Owner, shape: Shape) -> HostConfig {
+/// The spec's own, and then what it is given: they have no name in common.
+fn variables(spec: &InstanceSpec, given: &Given) -> Vec<String> {
+    let own = spec.env.0.iter().map(|(name, value)| format!("{name}={value}"));
+    let given = given.env.iter().map(|(name, value)| format!("{name}={}", value.as_str()));
+    own.chain(given).collect()
+}
+
+fn host_config(spec: &InstanceSpec, given: &Given, owner: &Owner, shape: Shape) -> HostConfig {
     let limits = spec.limits;
     let Security { privileged, cap_add, cap_drop, no_new_privileges, read_only_root } = &spec.security;
     let memory = signed(limits.memory_bytes);
@@ -140,7 +152,9 @@ fn host_config(spec: &InstanceSpec, owner: &Owner, shape: Shape) -> HostConfig {
         cap_drop: some(cap_drop.iter().cloned()),
         security_opt: no_new_privileges.then(|| vec!["no-new-privileges:true".to_owned()]),
         readonly_rootfs: read_only_root.then_some(true),
-        mounts: some(spec.volumes.iter().map(|volume| mount(volume, owner))),
+        mounts: some(
+            spec.volumes.iter().map(|volume| mount(volume, owner)).chain(given.files.iter().map(given_mount)),
+        ),
         network_mode: network_mode(&spec.network),
         port_bindings: spec.network.publishes().then(|| port_bindings(&spec.ports, shape.ports)),
         // None unless asked for: images that bring an init process of their own
@@ -206,6 +220,17 @@ fn mount(volume: &Volume, owner: &Owner) -> Mount {
             }),
             ..base
         },
+    }
+}
+
+/// Mounted in place, so that nothing of it is in the container's own layer.
+fn given_mount(file: &GivenFile) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(file.source.to_string_lossy().into_owned()),
+        target: Some(file.target.clone()),
+        read_only: Some(true),
+        ..Mount::default()
     }
 }
 

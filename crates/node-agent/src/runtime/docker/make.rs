@@ -13,7 +13,7 @@ use super::{
     failure::{Failure, trimmed},
     refuse,
 };
-use crate::runtime::{RuntimeError, container_name};
+use crate::runtime::{Given, RuntimeError, container_name};
 
 /// How often a start is tried whose port, chosen from the node's range, turns out to
 /// be in use: engines go on to the next one each time.
@@ -32,7 +32,11 @@ enum Made {
 }
 
 impl DockerRuntime {
-    pub(super) async fn make(&self, assignment: &Assignment) -> Result<Container, RuntimeError> {
+    pub(super) async fn make(
+        &self,
+        assignment: &Assignment,
+        given: &Given,
+    ) -> Result<Container, RuntimeError> {
         refuse::check(&assignment.spec, &self.0.house.policy).await?;
         let engine = self.call().engine().await?;
         let chosen = match self.0.house.port_range {
@@ -49,7 +53,7 @@ impl DockerRuntime {
             ports: self.0.house.port_range,
         };
         for _ in 0..CREATE_TRIES {
-            match self.try_make(assignment, shape).await? {
+            match self.try_make(assignment, given, shape).await? {
                 Made::Container(container) => return Ok(container),
                 Made::Again => sleep(REMOVAL_LOOK).await,
                 Made::Unsized => {
@@ -95,10 +99,15 @@ impl DockerRuntime {
         Ok(chosen)
     }
 
-    async fn try_make(&self, assignment: &Assignment, shape: create::Shape) -> Result<Made, RuntimeError> {
+    async fn try_make(
+        &self,
+        assignment: &Assignment,
+        given: &Given,
+        shape: create::Shape,
+    ) -> Result<Made, RuntimeError> {
         let name = container_name(assignment.instance_id);
         let options = query::CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = create::create_body(assignment, &self.0.owner, shape);
+        let body = create::create_body(assignment, given, &self.0.owner, shape);
         let create = async |docker: Docker| docker.create_container(Some(options), body).await;
         match self.call().make(CHANGE, create).await {
             Ok(created) => self.inspect_there(&created.id).await.map(Made::Container),

@@ -51,7 +51,7 @@ use futures_util::{
 use tokio::time::sleep;
 
 use super::{
-    ContainerEvent, EngineEvent, EngineInfo, Executed, ImageInfo, LABEL_INSTANCE, LogChunk, LogsQuery,
+    ContainerEvent, EngineEvent, EngineInfo, Executed, Given, ImageInfo, LABEL_INSTANCE, LogChunk, LogsQuery,
     PullSign, RegistryLogin, Runtime, RuntimeError, RuntimeErrorKind, Usage, container_name,
 };
 use container::{Inspected, Owner};
@@ -317,8 +317,15 @@ impl Runtime for DockerRuntime {
         .boxed()
     }
 
-    fn create<'a>(&'a self, assignment: &'a Assignment) -> BoxFuture<'a, Result<Container, RuntimeError>> {
-        Box::pin(self.make(assignment))
+    fn create_given<'a>(
+        &'a self,
+        assignment: &'a Assignment,
+        given: &'a Given,
+    ) -> BoxFuture<'a, Result<Container, RuntimeError>> {
+        Box::pin(async move {
+            let scrub = |error: RuntimeError| RuntimeError { message: given.scrub(error.message), ..error };
+            self.make(assignment, given).await.map_err(scrub)
+        })
     }
 
     fn start<'a>(&'a self, container_id: &'a str) -> BoxFuture<'a, Result<Container, RuntimeError>> {

@@ -18,11 +18,14 @@ use tokio::sync::mpsc;
 
 use super::{Call, Fault, exec::Execs, pulls::Scripts, upkeep::Store};
 use crate::runtime::{
-    ContainerEvent, EngineEvent, EventKind, ImageInfo, LogChunk, RuntimeError, RuntimeErrorKind,
+    ContainerEvent, EngineEvent, EventKind, GivenFile, ImageInfo, LogChunk, RuntimeError, RuntimeErrorKind,
 };
 
 /// Events kept for late subscribers, as many as Docker keeps.
 const EVENTS_KEPT: usize = 256;
+
+/// Variables and files that a container was made with.
+pub type MadeWith = (Vec<(String, String)>, Vec<GivenFile>);
 
 #[derive(Default)]
 pub(super) struct State {
@@ -47,6 +50,7 @@ pub(super) struct State {
     pub(super) store: Store,
     pub(super) clock: Option<fn() -> Timestamp>,
     pub(super) scripts: Scripts,
+    pub(super) given: BTreeMap<InstanceId, MadeWith>,
 }
 
 impl State {

@@ -33,7 +33,7 @@ fn of(spec: InstanceSpec) -> Assignment {
 }
 
 fn body(spec: InstanceSpec, shape: Shape) -> Value {
-    serde_json::to_value(create_body(&of(spec), &owner(), shape)).unwrap()
+    serde_json::to_value(create_body(&of(spec), Given::NONE, &owner(), shape)).unwrap()
 }
 
 fn app() -> InstanceSpec {
@@ -214,7 +214,7 @@ fn an_engine_that_takes_several_networks_gets_them_all_at_once() {
 
 #[test]
 fn an_engine_that_takes_one_network_gets_the_first_and_a_note_of_the_others() {
-    let made = create_body(&of(named()), &owner(), OLD);
+    let made = create_body(&of(named()), Given::NONE, &owner(), OLD);
     let body = serde_json::to_value(&made).unwrap();
     assert_eq!(body["HostConfig"]["NetworkMode"], "front");
     assert_eq!(body["NetworkingConfig"]["EndpointsConfig"], json!({ "front": { "Aliases": ["web"] } }));
@@ -279,4 +279,18 @@ fn a_network_that_is_missing_is_no_missing_image() {
     }
     let gone = Failure::Answered { status: 404, message: "No such container: 0a1b".into() };
     assert_eq!(start_error(gone).kind, RuntimeErrorKind::NotFound);
+}
+
+#[test]
+fn what_a_container_is_given_is_added_to_what_its_spec_says() {
+    let mut spec = app();
+    spec.env.0.insert("A".into(), "b".into());
+    spec.volumes = vec![Volume::Tmpfs { target: "/run".into(), size_bytes: None, mode: None }];
+    let value = zeroize::Zeroizing::new("$x\n".to_owned());
+    let file = GivenFile { source: "/run/a67/7/0".into(), target: "/run/key".into() };
+    let given = Given { env: vec![("KEY".into(), value)], files: vec![file] };
+    let body = serde_json::to_value(create_body(&of(spec), &given, &owner(), OLD)).unwrap();
+    assert_eq!(body["Env"], json!(["A=b", "KEY=$x\n"]));
+    let bind = json!({ "Type": "bind", "Source": "/run/a67/7/0", "Target": "/run/key", "ReadOnly": true });
+    assert_eq!(body["HostConfig"]["Mounts"][1], bind);
 }
