@@ -76,6 +76,10 @@ async fn every_open_operation_is_limited() {
             }
             let method: Method = method.to_uppercase().parse().unwrap();
             let path = path.trim_start_matches("/api/v1");
+            // Nothing can be guessed there, and a sign-in page needs it each time.
+            if path == "/auth/methods" {
+                continue;
+            }
             let answer = api.send(api.request(method.clone(), path, None).json(&json!({}))).await;
             assert!(answer.headers.contains_key("ratelimit-remaining"), "{method} {path}");
             walked += 1;

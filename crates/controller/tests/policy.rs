@@ -49,6 +49,7 @@ use uuid::Uuid;
 /// An operation, and what it needs; `None` for those that are open to whoever has no
 /// token, because they are how one comes to have one.
 const OPERATIONS: &[(&str, Option<Rule>)] = &[
+    ("auth_methods", None),
     ("auth_register", None),
     ("auth_login", None),
     ("auth_refresh", None),

@@ -1,6 +1,6 @@
 //! Cookies: the one place that says what is on them.
 //!
-//! `HttpOnly`, `SameSite=Lax`, a narrow path, a signed value ([`crate::auth::cookie`]),
+//! `HttpOnly`, `SameSite`, a narrow path, a signed value ([`crate::auth::cookie`]),
 //! and `Secure` with the name's prefix `__Secure-`, by which browsers take it over
 //! TLS only. Only where the UI itself is plain HTTP on this host's loopback is there
 //! no TLS that it could come over.
@@ -19,6 +19,8 @@ pub(super) struct Spec {
     pub name: &'static str,
     /// The path below which browsers send it.
     pub path: &'static str,
+    /// Whether a browser that comes from another site sends it, too.
+    pub same_site: SameSite,
 }
 
 impl Spec {
@@ -31,15 +33,15 @@ impl Spec {
         Cookie::build(self.full_name(secure), value)
             .path(self.path)
             .http_only(true)
-            .same_site(SameSite::Lax)
+            .same_site(self.same_site)
             .secure(secure)
             .finish()
     }
 
     /// The cookie with a value, for `seconds`.
-    pub(super) fn holding(&self, services: &Services, value: &str, seconds: u32) -> Cookie<'static> {
+    pub(super) fn holding(&self, services: &Services, value: &str, seconds: i64) -> Cookie<'static> {
         let mut cookie = self.bare(services, services.cookies.sign(self.name, value));
-        cookie.set_max_age(CookieDuration::seconds(i64::from(seconds)));
+        cookie.set_max_age(CookieDuration::seconds(seconds));
         cookie
     }
 

@@ -13,12 +13,13 @@ mod openapi;
 mod page;
 mod problem;
 mod system;
+mod ui;
 mod v1;
 
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    App, Error as ActixError, HttpMessage, HttpResponse, HttpServer,
+    App, Error as ActixError, HttpMessage, HttpServer,
     body::{BoxBody, MessageBody},
     dev::{Server, ServiceRequest, ServiceResponse},
     http::header::{HeaderName, HeaderValue, VARY},
@@ -63,7 +64,7 @@ pub fn server(
             .app_data(web::QueryConfig::default().error_handler(|e, _| query_error(&e).into()))
             .app_data(web::PathConfig::default().error_handler(|_, _| no_such_route().into()))
             .configure(system::routes)
-            .default_service(web::to(async || Err::<HttpResponse, _>(no_such_route())))
+            .default_service(web::to(ui::serve))
             .wrap(from_fn(guard::guard))
             .wrap(Condition::new(!edge.cors_origins.is_empty(), cors::cors(&edge.cors_origins)))
             .wrap(from_fn(respond))

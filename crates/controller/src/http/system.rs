@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use crate::{auth::jwt::PublicKey, service::Services};
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
-    config.service(healthz).service(readyz).service(version).service(openapi).service(jwks).service(front);
+    config.service(healthz).service(readyz).service(version).service(openapi).service(jwks);
 }
 
 #[derive(Serialize)]
@@ -95,10 +95,4 @@ impl From<PublicKey> for Jwk {
 async fn jwks(services: web::Data<Services>) -> HttpResponse {
     let keys = services.public_keys().into_iter().map(Jwk::from).collect();
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "public, max-age=300")).json(Jwks { keys })
-}
-
-/// A page for whoever opens the address in a browser.
-#[get("/")]
-async fn front() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(include_str!("front.html"))
 }

@@ -31,12 +31,12 @@ pub struct FirstAdmin {
 impl FirstAdmin {
     /// What is shown to whoever runs the controller, in one line.
     fn line(&self, public_url: &str) -> Zeroizing<String> {
+        let (url, invite) = (public_url.trim_end_matches('/'), self.invite.as_str());
+        // Behind `#` no server on the way sees it.
         Zeroizing::new(format!(
-            "There is no administrator yet. To make the first administrator, until {}: POST {}/api/v1/auth/register \
-             with {{\"name\": \"…\", \"password\": \"…\", \"invite\": \"{}\"}}",
+            "There is no administrator yet. To make the first administrator, until {}: open {url}/register#invite={invite} \
+             in a browser, or POST {url}/api/v1/auth/register with {{\"name\": \"…\", \"password\": \"…\", \"invite\": \"{invite}\"}}",
             self.expires_at.format("%Y-%m-%dT%H:%M:%SZ"),
-            public_url.trim_end_matches('/'),
-            self.invite.as_str(),
         ))
     }
 }

@@ -8,9 +8,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::super::{
-    extract::{Allowed, Anonymous, Body},
-    problem::Problems,
+use super::{
+    super::{
+        extract::{Allowed, Anonymous, Body},
+        problem::Problems,
+    },
+    browser::{self, Keep},
 };
 use crate::{
     auth::{
@@ -48,6 +51,9 @@ pub struct LoginCreate {
     /// Its password.
     #[schema(value_type = String, format = Password)]
     password: Password,
+    /// For browsers: the refresh token goes into a cookie; `false` when left out.
+    #[serde(default)]
+    cookie: bool,
 }
 
 /// An account.
@@ -74,20 +80,21 @@ pub struct SessionView {
     token_type: &'static str,
     /// When the access token stops being good.
     expires_at: DateTime<Utc>,
-    /// Gets the next tokens, once, by `POST /api/v1/auth/refresh`.
-    refresh_token: String,
+    /// Gets the next tokens, once, by `POST /api/v1/auth/refresh`; null where a cookie has it.
+    refresh_token: Option<String>,
     /// When the session ends, unless it is refreshed before.
     refresh_expires_at: DateTime<Utc>,
     account: AccountView,
 }
 
-impl From<SignedIn> for SessionView {
-    fn from(signed_in: SignedIn) -> Self {
+impl SessionView {
+    /// All of it, but the refresh token only with `shown`.
+    pub(super) fn new(signed_in: &SignedIn, shown: bool) -> Self {
         Self {
             access_token: signed_in.access_token.to_string(),
             token_type: "Bearer",
             expires_at: signed_in.expires_at,
-            refresh_token: signed_in.refresh_token.to_string(),
+            refresh_token: shown.then(|| signed_in.refresh_token.to_string()),
             refresh_expires_at: signed_in.refresh_expires_at,
             account: AccountView::from(&signed_in.account),
         }
@@ -98,9 +105,12 @@ impl From<SignedIn> for SessionView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
-    /// Of the last answer.
-    #[schema(value_type = String, format = Password)]
-    refresh_token: Zeroizing<String>,
+    /// Of the last answer; left out by a browser whose cookie has it.
+    #[schema(value_type = Option<String>, format = Password)]
+    refresh_token: Option<Zeroizing<String>>,
+    /// For browsers: the refresh token goes into a cookie; `false` when left out.
+    #[serde(default)]
+    cookie: bool,
 }
 
 /// A new password.
@@ -113,6 +123,9 @@ pub struct PasswordChange {
     /// 12 to 72 bytes.
     #[schema(value_type = String, format = Password)]
     new_password: Password,
+    /// For browsers: the refresh token goes into a cookie; `false` when left out.
+    #[serde(default)]
+    cookie: bool,
 }
 
 /// Who calls.
@@ -191,10 +204,11 @@ pub(super) async fn auth_login(
     request: HttpRequest,
     body: Body<LoginCreate>,
 ) -> Result<HttpResponse, Error> {
-    let LoginCreate { name, password } = body.read()?;
+    let LoginCreate { name, password, cookie } = body.read()?;
+    let keep = Keep::asked(&services, &request, cookie)?;
     let from = SignInFrom { actor: from.0, user_agent: user_agent(&request) };
     let signed_in = services.sign_in(&name, password, from).await?;
-    Ok(HttpResponse::Ok().json(SessionView::from(signed_in)))
+    Ok(keep.answer(&services, signed_in, None))
 }
 
 /// What the client calls itself, as far as it is kept.
@@ -203,7 +217,7 @@ pub(super) fn user_agent(request: &HttpRequest) -> Option<String> {
     Some(value.chars().take(255).collect())
 }
 
-/// Ends the session that the token belongs to.
+/// Ends the session that the token belongs to. A browser's cookie goes with it.
 #[utoipa::path(tag = "auth", security(("bearer" = [])), responses((status = 204), Problems))]
 #[post("/auth/logout")]
 pub(super) async fn auth_logout(
@@ -211,7 +225,7 @@ pub(super) async fn auth_logout(
     caller: Allowed<OwnAccount>,
 ) -> Result<HttpResponse, Error> {
     services.sign_out(&caller.caller, &caller.actor).await?;
-    Ok(HttpResponse::NoContent().finish())
+    Ok(browser::forgotten(&services))
 }
 
 /// Ends all sessions of the account that the token belongs to.
@@ -222,23 +236,32 @@ pub(super) async fn auth_logout_all(
     caller: Allowed<OwnAccount>,
 ) -> Result<HttpResponse, Error> {
     services.sign_out_everywhere(&caller.caller, &caller.actor).await?;
-    Ok(HttpResponse::NoContent().finish())
+    Ok(browser::forgotten(&services))
 }
 
 /// Continues a session: gives new tokens for its refresh token, which is good once.
 ///
 /// A token that was used before ends the whole session, for then two have it; only within
 /// ten seconds after its use it is good again, for two tabs that refresh at once.
+///
+/// A browser whose cookie has the token sends `{"cookie": true}`, from a page of this
+/// controller: its `Origin` has to be ours.
 #[utoipa::path(tag = "auth", request_body = Refresh, responses((status = 200, body = SessionView), Problems))]
 #[post("/auth/refresh")]
 pub(super) async fn auth_refresh(
     services: Data<Services>,
     from: Anonymous,
+    request: HttpRequest,
     body: Body<Refresh>,
 ) -> Result<HttpResponse, Error> {
-    let Refresh { refresh_token } = body.read()?;
-    let signed_in = services.session_refresh(&refresh_token, &from.0).await?;
-    Ok(HttpResponse::Ok().json(SessionView::from(signed_in)))
+    let Refresh { refresh_token, cookie } = body.read()?;
+    let keep = Keep::asked(&services, &request, cookie)?;
+    let shown = match refresh_token {
+        Some(token) => token,
+        None => keep.kept(&services, &request)?,
+    };
+    let signed_in = services.session_refresh(&shown, &from.0).await?;
+    Ok(keep.answer(&services, signed_in, None))
 }
 
 /// Changes the password, ends all sessions of the account, and gives the tokens of a new one.
@@ -250,10 +273,11 @@ pub(super) async fn auth_password(
     request: HttpRequest,
     body: Body<PasswordChange>,
 ) -> Result<HttpResponse, Error> {
-    let PasswordChange { current_password, new_password } = body.read()?;
+    let PasswordChange { current_password, new_password, cookie } = body.read()?;
+    let keep = Keep::asked(&services, &request, cookie)?;
     let from = SignInFrom { actor: caller.actor, user_agent: user_agent(&request) };
     let signed_in = services.password_change((&caller.caller, from), current_password, new_password).await?;
-    Ok(HttpResponse::Ok().json(SessionView::from(signed_in)))
+    Ok(keep.answer(&services, signed_in, None))
 }
 
 /// Says who the token belongs to, and what that one may.

@@ -5,6 +5,7 @@ mod accounts;
 mod api_tokens;
 mod audit;
 mod auth;
+mod browser;
 mod deaths;
 mod declare;
 mod deployments;
@@ -31,6 +32,7 @@ use self::operations::OperationView;
 pub(super) fn routes(config: &mut ServiceConfig<'_>) {
     config.service(
         scope::scope("/api/v1")
+            .service(browser::auth_methods)
             .service(auth::auth_register)
             .service(auth::auth_login)
             .service(auth::auth_refresh)

@@ -3,7 +3,9 @@
 //! Browsers are not programs: what goes wrong between the UI and GitHub is a page.
 
 use actix_web::{
-    HttpRequest, HttpResponse, delete, get,
+    HttpRequest, HttpResponse,
+    cookie::SameSite,
+    delete, get,
     http::{StatusCode, header::LOCATION},
     post,
     web::{Data, Query},
@@ -18,6 +20,7 @@ use super::{
         problem::Problems,
     },
     auth::{SessionView, user_agent},
+    browser,
 };
 use crate::{
     auth::{
@@ -35,7 +38,12 @@ use crate::{
 };
 
 /// Shows that a browser is the one that began. Only these addresses see it.
-const BROWSER: cookie::Spec = cookie::Spec { name: "a67_github", path: "/api/v1/auth/github" };
+const BROWSER: cookie::Spec = cookie::Spec {
+    name: "a67_github",
+    path: "/api/v1/auth/github",
+    // It has to come along when GitHub sends the browser back.
+    same_site: SameSite::Lax,
+};
 
 /// Where to go in the end.
 #[derive(Deserialize, IntoParams)]
@@ -65,6 +73,9 @@ pub struct ExchangeCreate {
     /// What came as `code` to the UI: `a67c_…`. Good for a minute, once, and in the browser that signed in.
     #[schema(format = Password)]
     code: String,
+    /// For browsers: the refresh token goes into a cookie; `false` when left out.
+    #[serde(default)]
+    cookie: bool,
 }
 
 /// A wish to be linked.
@@ -97,7 +108,7 @@ pub(super) async fn github_begin(
     let begun = services.provider_begin(NAME, query.return_to.as_deref(), None).await?;
     Ok(HttpResponse::Found()
         .insert_header((LOCATION, begun.url.as_str()))
-        .cookie(BROWSER.holding(&services, &begun.browser, FLOW_SECONDS))
+        .cookie(BROWSER.holding(&services, &begun.browser, i64::from(FLOW_SECONDS)))
         .finish())
 }
 
@@ -139,11 +150,12 @@ pub(super) async fn github_exchange(
     request: HttpRequest,
     body: Body<ExchangeCreate>,
 ) -> Result<HttpResponse, Error> {
-    let ExchangeCreate { code } = body.read()?;
+    let ExchangeCreate { code, cookie } = body.read()?;
+    let keep = browser::Keep::asked(&services, &request, cookie)?;
     let browser = BROWSER.read(&services, &request);
     let from = SignInFrom { actor: from.0, user_agent: user_agent(&request) };
     let signed_in = services.provider_exchange(NAME, &code, browser.as_deref(), from).await?;
-    Ok(HttpResponse::Ok().cookie(BROWSER.removal(&services)).json(SessionView::from(signed_in)))
+    Ok(keep.answer(&services, signed_in, Some(BROWSER.removal(&services))))
 }
 
 /// Begins to link the caller's account to GitHub; the browser then has to go to `url`.
@@ -157,7 +169,7 @@ pub(super) async fn github_link_begin(
     let LinkCreate { return_to } = body.read()?;
     let begun = services.provider_begin(NAME, return_to.as_deref(), Some(&caller.caller)).await?;
     Ok(HttpResponse::Ok()
-        .cookie(BROWSER.holding(&services, &begun.browser, FLOW_SECONDS))
+        .cookie(BROWSER.holding(&services, &begun.browser, i64::from(FLOW_SECONDS)))
         .json(LinkView { url: begun.url.into() }))
 }
 

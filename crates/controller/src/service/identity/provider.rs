@@ -62,6 +62,12 @@ pub struct CameBack {
 }
 
 impl Services {
+    /// Whether signing in with a provider is set up.
+    #[must_use]
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.providers.get(name).is_some()
+    }
+
     fn provider(&self, name: &str) -> Result<Arc<Provider>, Error> {
         self.providers.get(name).ok_or_else(|| {
             Error::new(
