@@ -17,6 +17,12 @@ fi
 rust_find "${HOME:-/root}/.cargo/bin" /usr/local/cargo/bin ||
   { echo "Rust $RUST_WANTED or newer is needed (https://rustup.rs)." >&2; exit 1; }
 cd "$repo"
+# Without Node.js the controller has one page in place of the UI, which says so.
+if command -v node >/dev/null && command -v npm >/dev/null; then
+  cargo xtask ui
+else
+  echo "node and npm are not here: the controller is built without its web UI" >&2
+fi
 cargo build --release --locked -p controller -p node-agent
 target=${CARGO_TARGET_DIR:-target}/release
 mkdir -p "$here/bin"

@@ -30,10 +30,12 @@ repo=$(dirname "$here")
 . "$here/test/images.sh"
 # shellcheck source=deploy/test/compose.sh
 . "$here/test/compose.sh"
+# shellcheck source=deploy/test/ui.sh
+. "$here/test/ui.sh"
 # shellcheck source=deploy/test/leftovers.sh
 . "$here/test/leftovers.sh"
 
-STAGES=(packages toolchain scripts vectors install testbed build check tests quickstart compose leftovers)
+STAGES=(packages toolchain scripts vectors install testbed build check tests ui quickstart compose leftovers)
 
 usage() {
   cat <<TEXT

@@ -14,7 +14,7 @@ binaries_prebuilt() {
 binaries_unusable() { [[ -e $BIN_DIR/automator67-controller ]] && ! binaries_prebuilt; }
 
 step_binaries() {
-  local target
+  local target lacking=
   step_begin "Binaries" "$LOG_DIR/build.log"
   if binaries_prebuilt; then
     binaries_take "$BIN_DIR"
@@ -24,10 +24,15 @@ step_binaries() {
   target=${CARGO_TARGET_DIR:-$repo/target}
   if [[ ! -w $repo ]]; then target=$DATA_DIR/target; fi
   step_progress "building, about 7 minutes on two cores"
+  if [[ -w $repo ]] && command -v node >/dev/null && command -v npm >/dev/null; then
+    run_logged env -C "$repo" CARGO_TARGET_DIR="$target" cargo xtask ui || fail "The web UI could not be built."
+  else
+    lacking=", without the web UI: node and npm are not here"
+  fi
   run_logged env -C "$repo" CARGO_TARGET_DIR="$target" \
     cargo build --release --locked -p controller -p node-agent || fail "The build failed."
   binaries_take "$target/release"
-  step_done "built: $("$CONTROLLER_BIN" --version)"
+  step_done "built: $("$CONTROLLER_BIN" --version)$lacking"
 }
 
 binaries_take() {

@@ -16,6 +16,9 @@ packages_needed() {
   needed setpriv util-linux
   needed shellcheck shellcheck
   needed cc gcc
+  needed node nodejs
+  needed npm npm
+  needed chromium chromium
   # Podman without its recommendations has no names in its networks.
   packages_missing ca-certificates libc6-dev busybox-static podman netavark aardvark-dns
   /usr/bin/python3 -c 'import cryptography' 2>/dev/null || echo python3-cryptography

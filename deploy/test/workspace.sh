@@ -2,7 +2,11 @@
 # The Rust workspace: builds, checks and tests. Tests start what they need
 # themselves: private PostgreSQL clusters, engines, and the testbed.
 
-stage_build() { cargo build --locked --workspace; }
+# The web UI first, since the controller takes it in.
+stage_build() {
+  cargo xtask ui
+  cargo build --locked --workspace
+}
 
 stage_check() { cargo xtask check; }
 

@@ -7,6 +7,7 @@ use anyhow::bail;
 use crate::{
     layers, openapi,
     process::{cargo, succeed},
+    ui,
     workspace::Workspace,
 };
 
@@ -16,6 +17,7 @@ type Step = fn(&Workspace) -> anyhow::Result<()>;
 const STEPS: &[(&str, Step)] = &[
     ("format", format),
     ("layers", layers::run),
+    ("ui", ui::check),
     ("lints", lints),
     ("openapi", |workspace| openapi::run(workspace, true)),
     ("docs", docs),

@@ -8,6 +8,7 @@
 //! | `sizes` | lists files that have grown long |
 //! | `bench` | runs the benchmarks |
 //! | `dist` | builds the agent as one static file |
+//! | `ui` | builds the web UI, which the controller then has inside |
 //!
 //! It depends on none of our crates, so it works while they do not compile.
 
@@ -23,6 +24,7 @@ mod openapi;
 mod process;
 mod sizes;
 mod source;
+mod ui;
 mod workspace;
 
 use workspace::Workspace;
@@ -56,6 +58,8 @@ enum Chore {
     },
     /// Builds the agent as one static file, checks it, and puts it to deploy/bin
     Dist,
+    /// Builds the web UI with Node.js; the next build of the controller takes it in
+    Ui,
 }
 
 fn main() -> ExitCode {
@@ -77,5 +81,6 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Sizes => sizes::run(&workspace),
         Chore::Bench { arguments } => bench::run(&workspace, &arguments),
         Chore::Dist => dist::run(&workspace),
+        Chore::Ui => ui::build(&workspace),
     }
 }
