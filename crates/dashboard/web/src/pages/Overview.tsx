@@ -1,16 +1,16 @@
-import { Button, Group, Tooltip } from "@mantine/core";
+import { Button, Group } from "@mantine/core";
 import { IconBox, IconCircleCheck, IconPlus, IconServer2 } from "@tabler/icons-react";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { Link } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
+import type { MouseEvent } from "react";
 
 import * as read from "../api/queries";
 import type { Deployment, Instance, Node } from "../api/types";
 import { astray, byNode, isPresent, sums } from "../domain/fleet";
-import { bytes, cores, shortId } from "../domain/format";
+import { bytes, cores, exact, shortId } from "../domain/format";
 import { deploymentShown, instanceShown, nodeShown } from "../domain/state";
 import { useAccess } from "../shell/access";
 import { Ago, Empty, Loaded, Meter, Page, Panel, State } from "../ui/basics";
-import { useAgo } from "../ui/clock";
 import { EventList, OperationRow } from "../ui/lists";
 import { AddNodeButton } from "./AddNode";
 
@@ -188,9 +188,21 @@ function MapNode({ node, instances }: { node: Node; instances: Instance[] }) {
   );
 }
 
+/**
+ * One cell per instance. Thousands may be in sight, so they are bare links, and one
+ * listener for all of them goes there without loading the page anew.
+ */
 function Cells({ instances, bare = false }: { instances: Instance[]; bare?: boolean }) {
+  const navigate = useNavigate();
+  const go = (event: MouseEvent<HTMLDivElement>) => {
+    const link = (event.target as Element).closest("a");
+    if (!link || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey)
+      return;
+    event.preventDefault();
+    void navigate({ href: link.getAttribute("href") ?? "/" });
+  };
   return (
-    <div className="cells" style={bare ? undefined : { padding: 16 }}>
+    <div className="cells" style={bare ? undefined : { padding: 16 }} onClick={go}>
       {instances.map((instance) => (
         <Cell key={instance.id} instance={instance} />
       ))}
@@ -205,18 +217,15 @@ function Cells({ instances, bare = false }: { instances: Instance[]; bare?: bool
 
 function Cell({ instance }: { instance: Instance }) {
   const shown = instanceShown(instance);
-  const ago = useAgo(instance.observed_at ?? instance.created_at);
-  const seen = shown.tone === "stale" ? `, seen ${ago}` : "";
-  const text = `${instance.deployment} ${shortId(instance.id)}: ${shown.label}${seen}`;
+  const name = `${instance.deployment} ${shortId(instance.id)}: ${shown.label}`;
+  const seen = shown.tone === "stale" && instance.observed_at ? `Seen ${exact(instance.observed_at)}.` : "";
   return (
-    <Tooltip label={shown.why ? `${text}. ${shown.why}` : text}>
-      <Link
-        className={`cell tone-${shown.tone}`}
-        aria-label={text}
-        to="/instances/$instance"
-        params={{ instance: instance.id }}
-      />
-    </Tooltip>
+    <a
+      className={`cell tone-${shown.tone}`}
+      href={`/instances/${instance.id}`}
+      aria-label={name}
+      title={[name, shown.why, seen].filter(Boolean).join("\n")}
+    />
   );
 }
 
