@@ -141,10 +141,16 @@ export const death = (id: string, attempt: number) =>
       ),
   });
 
+/** The newest are read again and again; who has gone back to older ones reads in peace. */
+const liveWhileShort = {
+  refetchInterval: (query: { state: { data?: { pages: unknown[] } | undefined } }) =>
+    (query.state.data?.pages.length ?? 0) > 1 ? false : POLL_MS,
+} as const;
+
 const nextCursor = (page: Page<unknown>) => page.next_cursor ?? undefined;
 
 export const operations = infiniteQueryOptions({
-  ...live,
+  ...liveWhileShort,
   queryKey: ["operations"],
   initialPageParam: undefined as string | undefined,
   queryFn: ({ pageParam, signal }) =>
@@ -169,7 +175,7 @@ export interface EventFilter {
 
 export const events = (filter: EventFilter = {}) =>
   infiniteQueryOptions({
-    ...live,
+    ...liveWhileShort,
     queryKey: ["events", filter],
     initialPageParam: undefined as string | undefined,
     queryFn: ({ pageParam, signal }) =>

@@ -21,6 +21,7 @@ const route = getRouteApi("/app/deployments/$deployment");
 
 /** Longest that the controller is asked to wait for an operation's end. */
 const WAIT_SECONDS = 20;
+const WAIT_AGAIN_MS = 1_000;
 
 export function DeploymentDetail() {
   const { deployment: key } = route.useParams();
@@ -214,6 +215,8 @@ export function useOperationEnd(operation: Operation | undefined): void {
           await read.refreshAll();
           return;
         }
+        // A controller that stops answers at once.
+        await new Promise((resolve) => setTimeout(resolve, WAIT_AGAIN_MS));
       }
     };
     // Where it cannot be waited for, the next look tells.
