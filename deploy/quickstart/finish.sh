@@ -11,7 +11,7 @@ command_text() {
 
 summary_print() {
   printf '\nAutomator67 is running.\n\n'
-  printf '  API       %s/api/v1\n' "$URL"
+  printf '  web UI    %s\n  API       %s/api/v1\n' "$URL" "$URL"
   if ((PASSWORD_NEW)); then
     printf '  sign in   %s, password %s (kept in %s)\n' "$ADMIN_NAME" "$(cat "$PASSWORD_FILE")" "$PASSWORD_FILE"
   elif [[ -s $PASSWORD_FILE ]]; then
