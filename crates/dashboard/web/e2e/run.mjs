@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 
-import { look, open, settled, visit } from "./browser.mjs";
+import { accessibility, look, open, settled, visit } from "./browser.mjs";
 
 const base = process.env.A67_URL ?? "http://127.0.0.1:6700";
 const image = process.env.A67_E2E_IMAGE ?? "web:1";
@@ -219,6 +219,7 @@ async function reads() {
 async function palette() {
   await page.keyboard.press("Control+k");
   await page.getByPlaceholder("Deployments, nodes, instances, pages").fill("audit");
+  found.push(...(await accessibility(page, "palette")));
   await page.keyboard.press("Enter");
   await heading("Audit").waitFor();
   await button("Copy as curl").click();
@@ -278,6 +279,8 @@ async function signsOut() {
   await other.goto("/events");
   await other.getByRole("heading", { name: "Events", level: 1 }).waitFor();
   await other.getByRole("button", { name: NAME }).click();
+  await other.getByRole("menuitem", { name: "Sign out" }).waitFor();
+  found.push(...(await accessibility(other, "account menu")));
   await other.getByRole("menuitem", { name: "Sign out" }).click();
   await other.getByRole("button", { name: "Sign in", exact: true }).waitFor();
   await button("Sign in").waitFor();

@@ -32,7 +32,7 @@ export default function AccountMenu() {
   };
   return (
     <Group gap={4} wrap="nowrap">
-      <Menu position="top-start" width={200} withinPortal>
+      <Menu withInitialFocusPlaceholder={false} position="top-start" width={200} withinPortal>
         <Menu.Target>
           <button
             type="button"
@@ -45,7 +45,7 @@ export default function AccountMenu() {
           </button>
         </Menu.Target>
         <Menu.Dropdown>
-          <Menu.Label>
+          <Menu.Label role="none">
             {account?.name}, {account?.role === "none" ? "member of projects" : account?.role}
           </Menu.Label>
           <Menu.Item

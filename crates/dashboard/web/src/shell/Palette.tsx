@@ -80,7 +80,7 @@ export default function Palette() {
       size={560}
       yOffset="12vh"
       centered={false}
-      aria-label="Search"
+      attributes={{ content: { "aria-label": "Search" } }}
     >
       <TextInput
         data-autofocus

@@ -306,7 +306,7 @@ export function start(instance: Instance): void {
 
 export function InstanceMenu({ instance }: { instance: Instance }) {
   return (
-    <Menu position="bottom-end" withinPortal>
+    <Menu withInitialFocusPlaceholder={false} position="bottom-end" withinPortal>
       <Menu.Target>
         <Tooltip label="Actions">
           <ActionIcon variant="subtle" color="gray" aria-label={`Actions for ${shortId(instance.id)}`}>
