@@ -23,7 +23,15 @@ alter table operations
   add column reverting text,
   add column node_id uuid references nodes (id) on delete set null;
 create index operations_node on operations (node_id);
--- One at a time for a deployment, and one for a node.
+-- One at a time for a deployment, and one for a node. A deletion could begin beside a
+-- creation before; the newer one is what was wanted.
+update operations older set
+  verdict = 'cancelled', message = 'a newer operation took its place', finished_at = now(), updated_at = now()
+where verdict is null and instance_id is null and exists (
+  select from operations newer
+  where newer.deployment_id = older.deployment_id and newer.verdict is null and newer.instance_id is null
+    and (newer.created_at, newer.id) > (older.created_at, older.id)
+);
 create unique index operations_one_open on operations (deployment_id)
   where verdict is null and instance_id is null;
 create unique index operations_one_open_node on operations (node_id) where verdict is null;

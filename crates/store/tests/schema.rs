@@ -25,6 +25,30 @@ async fn migrations_lead_up_down_and_up_again_to_the_same_schema() {
     assert_eq!(db.texts(COLUMNS).await, first);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_that_were_open_side_by_side_leave_the_newest_of_each_deployment() {
+    let db = empty_database().await;
+    db.migrate_to("0003").await;
+    db.execute(
+        "insert into deployments (id, name, project_id, revision) \
+         select gen_random_uuid(), n, p.id, 1 from projects p, unnest(array['web', 'db']) n",
+    )
+    .await;
+    db.execute(
+        "insert into operations (id, kind, actor, deployment_id, deployment_name, total, deadline_seconds, created_at) \
+         select gen_random_uuid(), k, 'anna', d.id, d.name, 1, 300, timestamptz '2026-01-01' + s * interval '1 s' \
+         from deployments d, (values ('deployment_create', 1), ('deployment_delete', 2)) v(k, s) \
+         where d.name = 'web' or s = 1",
+    )
+    .await;
+    db.store.migrate().await.unwrap();
+    let told = "select concat_ws(' ', deployment_name, kind, coalesce(verdict, 'open')) from operations order by 1";
+    assert_eq!(
+        db.texts(told).await,
+        ["db deployment_create open", "web deployment_create cancelled", "web deployment_delete open"]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn controllers_that_start_together_migrate_once() {
     let db = empty_database().await;
