@@ -210,17 +210,26 @@ pub enum Outcome {
         reason: FailureReason,
         /// For people; what the engine or registry said.
         message: String,
+        /// Exit code of the process that was stopped for it; `None` where none had run, or
+        /// its container was gone. 128 + n for signal n.
+        #[serde(default)]
+        code: Option<i32>,
     },
 }
 
 impl Outcome {
+    /// One that never ran, or of which nothing is left.
+    #[must_use]
+    pub fn failed(reason: FailureReason, message: impl Into<String>) -> Self {
+        Self::Failed { reason, message: message.into(), code: None }
+    }
+
     /// The code that its process ended with, where there was one.
     #[must_use]
     pub const fn exit_code(&self) -> Option<i32> {
         match self {
-            Self::Stopped { code } => *code,
+            Self::Stopped { code } | Self::Failed { code, .. } => *code,
             Self::Exited { code, .. } => Some(*code),
-            Self::Failed { .. } => None,
         }
     }
 

@@ -87,6 +87,8 @@ pub struct Seen<'a> {
     pub cpus: Option<u32>,
     /// Whether the engine answers.
     pub engine: EngineState,
+    /// Why the agent cannot write down what happens; `None` where it can.
+    pub ledger_trouble: Option<&'a str>,
 }
 
 /// What was found short in the reading before; empty before the first.
@@ -107,6 +109,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Engine,
+    Ledger,
     DiskSpace(String),
     Inodes(String),
     Memory,
@@ -134,12 +137,18 @@ struct Figure {
 }
 
 /// Judges a reading of a host. An engine that does not answer is failing by itself:
-/// whoever calls says so only once it has been silent for a while.
+/// whoever calls says so only once it has been silent for a while. So is an agent that
+/// cannot write.
 #[must_use]
 pub fn health(seen: &Seen<'_>, thresholds: &Thresholds, before: &Held) -> Verdict {
     let mut found: Vec<(NodeHealth, Subject, String)> = Vec::new();
     if seen.engine == EngineState::Unreachable {
         found.push((NodeHealth::Failing, Subject::Engine, "the container engine does not answer".into()));
+    }
+    if let Some(trouble) = seen.ledger_trouble {
+        // What is known of its instances is from before.
+        let reason = format!("the agent cannot write down what happens, and so reports nothing: {trouble}");
+        found.push((NodeHealth::Failing, Subject::Ledger, reason));
     }
     for figure in figures(seen, thresholds) {
         let held = before.0.get(&figure.subject).copied().unwrap_or_default();
@@ -225,7 +234,7 @@ impl Figure {
     fn reason(&self, threshold: f64) -> String {
         let value = self.value;
         match &self.subject {
-            Subject::Engine => String::new(),
+            Subject::Engine | Subject::Ledger => String::new(),
             Subject::DiskSpace(path) => {
                 format!("disk {path} has {value:.1} % free (short below {threshold} %)")
             }

@@ -232,7 +232,7 @@ fn hopeless(subject: &Subject) -> Option<String> {
     let ended = status.progress.phase == Phase::Ended;
     let place = format!("instance {} on {}", subject.instance_id, subject.node);
     match &status.outcome {
-        Some(Outcome::Failed { reason, message }) if ended && !reason.may_pass() => {
+        Some(Outcome::Failed { reason, message, .. }) if ended && !reason.may_pass() => {
             Some(format!("{place}: {}: {message}", reason.as_str()))
         }
         Some(Outcome::Failed { message, .. }) if status.failures >= CRASH_LOOP_FAILURES => {
@@ -381,7 +381,7 @@ pub(crate) mod tests {
         let op = operation(OperationKind::DeploymentCreate, 1);
         let missing = |reason| {
             subject(Phase::Ended, |s| {
-                s.status.outcome = Some(Outcome::Failed { reason, message: "no such image".into() });
+                s.status.outcome = Some(Outcome::failed(reason, "no such image"));
                 s.status.backoff_until = reason.may_pass().then_some(Timestamp::UNIX_EPOCH);
             })
         };

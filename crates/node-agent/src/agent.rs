@@ -253,6 +253,7 @@ impl Running {
                 recent,
                 thresholds: config.health_thresholds(),
                 data_dir: config.data_dir.clone(),
+                ledger_trouble: ledger.trouble(),
             },
         );
         let mut state = published.engine.clone();

@@ -166,12 +166,12 @@ async fn whatever_a_program_wrote_can_be_stored() {
     let text = "nul \0, escape \u{1b}[31m, quote \", \\u0000, \u{fffd}, \u{1f980}";
     odd.log[0].text = text.into();
     odd.probes[0].result.message = "\0".into();
-    odd.outcome = Outcome::Failed { reason: FailureReason::Unhealthy, message: "a\0b".into() };
+    odd.outcome = Outcome::failed(FailureReason::Unhealthy, "a\0b");
     db.store.dossier_insert(node, &[odd]).await.unwrap();
     let stored = db.store.dossier_fetch(instance, 1).await.unwrap().unwrap();
     assert_eq!(stored.log[0].text, text.replace('\0', "\u{fffd}"));
     assert_eq!(stored.probes[0].result.message, "\u{fffd}");
     let listed = db.store.dossier_list(instance).await.unwrap();
     let reason = FailureReason::Unhealthy;
-    assert_eq!(listed[0].outcome, Outcome::Failed { reason, message: "a\u{fffd}b".into() });
+    assert_eq!(listed[0].outcome, Outcome::failed(reason, "a\u{fffd}b"));
 }

@@ -319,14 +319,13 @@ async fn a_report_with_a_nul_in_its_texts_is_taken_over_and_holds_nothing_up() {
     let (deployment, _) = fleet.create("web", 1).await;
     let instance = fleet.store().instance_list_of(&[deployment]).await.unwrap()[0].id;
     let mut failed = fleet.report(instance, Phase::Ended, |status| {
-        status.outcome =
-            Some(Outcome::Failed { reason: FailureReason::ImagePullFailed, message: "a\0b".into() });
+        status.outcome = Some(Outcome::failed(FailureReason::ImagePullFailed, "a\0b"));
     });
     failed.message = "the image could not be fetched: a\0b".into();
     assert_eq!(fleet.apply(&[failed]).await, 1);
     let status = fleet.store().instance_fetch(instance).await.unwrap().unwrap().status;
     let reason = FailureReason::ImagePullFailed;
-    assert_eq!(status.outcome, Some(Outcome::Failed { reason, message: "a\u{fffd}b".into() }));
+    assert_eq!(status.outcome, Some(Outcome::failed(reason, "a\u{fffd}b")));
     let told = fleet.db.texts("select message from events where kind = 'instance_failed'").await;
     assert_eq!(told, ["the image could not be fetched: a\u{fffd}b"]);
 }

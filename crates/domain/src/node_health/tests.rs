@@ -21,7 +21,7 @@ fn disk(path: &str, free_bytes: u64) -> DiskSample {
 }
 
 fn judge(sample: &HostSample, before: &Held) -> Verdict {
-    let seen = Seen { sample, cpus: Some(2), engine: EngineState::Reachable };
+    let seen = Seen { sample, cpus: Some(2), engine: EngineState::Reachable, ledger_trouble: None };
     health(&seen, &Thresholds::default(), before)
 }
 
@@ -81,7 +81,7 @@ fn each_figure_has_its_two_thresholds() {
 #[test]
 fn an_engine_that_does_not_answer_is_failing() {
     let sample = fine();
-    let seen = Seen { sample: &sample, cpus: None, engine: EngineState::Unreachable };
+    let seen = Seen { sample: &sample, cpus: None, engine: EngineState::Unreachable, ledger_trouble: None };
     let verdict = health(&seen, &Thresholds::default(), &Held::default());
     assert_eq!(verdict.health, NodeHealth::Failing);
     assert_eq!(verdict.reasons, ["the container engine does not answer"]);
@@ -153,7 +153,7 @@ fn a_threshold_of_nothing_is_never_crossed() {
         }),
         ..HostSample::default()
     };
-    let seen = Seen { sample: &sample, cpus: Some(1), engine: EngineState::Reachable };
+    let seen = Seen { sample: &sample, cpus: Some(1), engine: EngineState::Reachable, ledger_trouble: None };
     assert_eq!(health(&seen, &thresholds, &Held::default()), Verdict::default());
 }
 
@@ -195,7 +195,7 @@ proptest! {
         let engine = if answers { EngineState::Reachable } else { EngineState::Unreachable };
         let mut held = Held::default();
         for sample in [first, second] {
-            let verdict = health(&Seen { sample: &sample, cpus, engine }, &Thresholds::default(), &held);
+            let verdict = health(&Seen { sample: &sample, cpus, engine, ledger_trouble: None }, &Thresholds::default(), &held);
             prop_assert_eq!(verdict.health == NodeHealth::Healthy, verdict.reasons.is_empty());
             prop_assert!(verdict.reasons.len() <= REASONS_MAX);
             prop_assert!(answers || verdict.health == NodeHealth::Failing);

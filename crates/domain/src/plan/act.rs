@@ -181,7 +181,7 @@ pub fn failed(
     }
     let end = End {
         message: format!("{}: {}", reason_text(reason), failure.message),
-        outcome: Outcome::Failed { reason, message: failure.message },
+        outcome: Outcome::failed(reason, failure.message),
         cause: Cause::Engine,
         at: now,
     };

@@ -1,6 +1,6 @@
 //! What to do now.
 
-use super::{ContainerStatus, Image, Record, Seen, Step, Wish, act::is_towards_run, delta, is_over};
+use super::{ContainerStatus, Image, Record, Seen, Step, Wish, act::is_towards_run, is_over};
 use crate::{
     Timestamp,
     assignment::Assignment,
@@ -116,10 +116,13 @@ fn is_full(assignment: &Assignment, record: &Record) -> bool {
 /// It is called healthy only by a look at the engine after its time was up: it
 /// may have ended a moment before.
 fn until_healthy(assignment: &Assignment, record: &Record, now: Timestamp) -> Step {
-    match (record.status.health, record.status.started_at) {
-        (Health::Starting, Some(started)) if record.is_judged_by_time(assignment) => {
-            let due = started + delta(assignment.spec.min_healthy());
-            if due <= now { Step::Inspect } else { Step::WaitUntil(due) }
+    match (record.status.health, record.healthy_at(assignment)) {
+        (Health::Starting, Some(due)) if record.is_judged_by_time(assignment) => {
+            if due <= now {
+                Step::Inspect
+            } else {
+                Step::WaitUntil(due)
+            }
         }
         _ => Step::Nothing,
     }

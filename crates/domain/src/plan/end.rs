@@ -127,10 +127,12 @@ pub(super) fn doomed(container: Option<&Container>, doom: &Doom, now: Timestamp)
         Doom::Unhealthy { message } => (FailureReason::Unhealthy, message),
         Doom::Storage { message } => (FailureReason::StorageExceeded, message),
     };
+    let code = container.and_then(|container| container.exit_code);
+    let ended = code.map(|code| format!("; it ended with {}", exit_text(code))).unwrap_or_default();
     End {
-        outcome: Outcome::Failed { reason, message: what.clone() },
+        outcome: Outcome::Failed { reason, message: what.clone(), code },
         cause: doom.cause(),
-        message: format!("stopped: {what}"),
+        message: format!("stopped: {what}{ended}"),
         at: container.and_then(|container| container.finished_at).unwrap_or(now),
     }
 }
@@ -139,7 +141,7 @@ pub(super) fn doomed(container: Option<&Container>, doom: &Doom, now: Timestamp)
 pub(super) fn vanished(at: Timestamp) -> End {
     let message = "its container was removed by somebody else";
     End {
-        outcome: Outcome::Failed { reason: FailureReason::Vanished, message: message.to_owned() },
+        outcome: Outcome::failed(FailureReason::Vanished, message),
         cause: Cause::Outside,
         message: message.to_owned(),
         at,

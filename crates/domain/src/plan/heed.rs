@@ -69,10 +69,7 @@ fn stay_stopped(wish: &Wish<'_>, record: &Record, now: Timestamp) -> Option<(Rec
     let transition = match (record.phase(), &record.status.outcome) {
         (Phase::Ended, Some(Outcome::Stopped { .. })) => return None,
         (Phase::Ended, outcome) => {
-            let code = match outcome {
-                Some(Outcome::Exited { code, .. }) => Some(*code),
-                _ => None,
-            };
+            let code = outcome.as_ref().and_then(Outcome::exit_code);
             record.status.outcome = Some(Outcome::Stopped { code });
             record.status.failures = 0;
             record.status.backoff_until = None;

@@ -42,9 +42,11 @@ pub use container::{Container, ContainerStatus, Seen};
 pub use decide::{decide, hold_back};
 pub use heed::{Heeded, heed};
 pub use observe::observe;
-pub use vital::{identified, measured, probed, unprobed};
+pub use vital::{identified, jumped, measured, probed, unprobed};
 
 use std::{fmt, time::Duration};
+
+use chrono::TimeDelta;
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +90,10 @@ pub struct Record {
     /// Whether none of the declared probes can be carried out.
     #[serde(skip)]
     unprobed: bool,
+    /// How much further than time the calendar went since the present run began. An agent
+    /// that comes back does not know.
+    #[serde(skip)]
+    jumped: TimeDelta,
     /// What is known of its image; found out anew by each attempt that makes a
     /// container, and by each agent.
     #[serde(skip)]
@@ -117,6 +123,7 @@ impl Record {
             healthy_since: None,
             doom: None,
             unprobed: false,
+            jumped: TimeDelta::zero(),
             image: Image::Unknown,
             ready: false,
             retry: None,
@@ -174,6 +181,11 @@ impl Record {
     /// Whether it is healthy by having run for a while: nothing else can tell.
     const fn is_judged_by_time(&self, assignment: &Assignment) -> bool {
         self.unprobed || assignment.spec.probes.is_empty()
+    }
+
+    /// When the present run, where it is judged by time, will have lasted long enough.
+    fn healthy_at(&self, assignment: &Assignment) -> Option<Timestamp> {
+        self.status.started_at.map(|started| started + delta(assignment.spec.min_healthy()) + self.jumped)
     }
 
     fn transition(&self, cause: Cause, message: impl Into<String>, at: Timestamp) -> Transition {

@@ -1,7 +1,9 @@
 //! What has happened, by what the engine says.
 
+use chrono::TimeDelta;
+
 use super::{
-    Container, ContainerStatus, Record, Seen, Transition, Wish, delta,
+    Container, ContainerStatus, Record, Seen, Transition, Wish,
     end::{doomed, end_attempt, exit_of, stop_of, vanished},
 };
 use crate::{
@@ -99,6 +101,9 @@ impl Look<'_> {
             cause
         };
         self.record.last_started = container.started_at;
+        // One that began in the future began before the calendar was set back: when, nobody
+        // knows. It is taken to begin now.
+        self.record.jumped = (self.now - started).min(TimeDelta::zero());
         self.record.reach(Phase::Running);
         let status = &mut self.record.status;
         status.started_at = Some(started);
@@ -116,12 +121,12 @@ impl Look<'_> {
     }
 
     fn grew_healthy(&mut self) {
-        let (Wish::Run(assignment), Phase::Running, Health::Starting, Some(started)) =
-            (self.wish, self.record.phase(), self.record.status.health, self.record.status.started_at)
+        let (Wish::Run(assignment), Phase::Running, Health::Starting) =
+            (self.wish, self.record.phase(), self.record.status.health)
         else {
             return;
         };
-        let due = started + delta(assignment.spec.min_healthy());
+        let Some(due) = self.record.healthy_at(assignment) else { return };
         if due <= self.now && self.record.is_judged_by_time(assignment) {
             self.record.status.health = Health::Healthy;
             let message = format!("healthy: it has run for {} s", assignment.spec.min_healthy_seconds);

@@ -4,6 +4,8 @@
 //! Only changes are reported. All of it is about a process that runs: on any other
 //! record these functions change nothing.
 
+use chrono::TimeDelta;
+
 use super::{Doom, Record, Transition, Wish, delta};
 use crate::{
     Timestamp, backoff,
@@ -65,6 +67,13 @@ pub fn probed(
 #[must_use]
 pub fn unprobed(record: &Record) -> Record {
     Record { unprobed: true, ..record.clone() }
+}
+
+/// Takes note that the calendar was set: it went so much further, or less far, than
+/// time did. How long a run has lasted is not to be told by it.
+#[must_use]
+pub fn jumped(record: &Record, by: TimeDelta) -> Record {
+    Record { jumped: record.jumped.checked_add(&by).unwrap_or_default(), ..record.clone() }
 }
 
 /// Takes note of how much the present container has written beside its volumes.

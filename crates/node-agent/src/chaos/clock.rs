@@ -52,3 +52,22 @@ async fn a_calendar_that_is_set_back_by_days_makes_no_wait_longer() {
     static OFFSET: AtomicI64 = AtomicI64::new(0);
     jump(&OFFSET, || Utc::now() + TimeDelta::seconds(OFFSET.load(Ordering::Relaxed)), -DAYS).await;
 }
+
+#[tokio::test]
+async fn who_is_healthy_by_time_is_so_in_time_though_the_calendar_is_set_back() {
+    static OFFSET: AtomicI64 = AtomicI64::new(0);
+    let clock: fn() -> Timestamp = || Utc::now() + TimeDelta::seconds(OFFSET.load(Ordering::Relaxed));
+    let (dir, engine) = (tempfile::tempdir().unwrap(), FakeRuntime::default());
+    engine.set_clock(clock);
+    let node = Node::start(dir.path(), &engine, Settings { clock, ..quick() });
+    let mut timed = assignment(1);
+    timed.spec.min_healthy_seconds = 3;
+    node.assign([timed]).await;
+    let begun = std::time::Instant::now();
+    until("it runs", || node.reports(1).pop().is_some_and(|r| r.status.health == Health::Starting)).await;
+    OFFSET.store(-DAYS, Ordering::Relaxed);
+    until("it is healthy", || node.is_healthy(1)).await;
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(20), "{took:?}");
+    node.stop().await;
+}

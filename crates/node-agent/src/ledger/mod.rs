@@ -79,6 +79,7 @@ struct Shared {
     complete_received: AtomicBool,
     assignments_changed: watch::Sender<u64>,
     reports_changed: watch::Sender<u64>,
+    trouble: watch::Sender<Option<String>>,
 }
 
 impl Shared {
@@ -166,6 +167,7 @@ impl Ledger {
         let shared = Arc::new(Shared {
             assignments_changed: watch::Sender::new(state.assignments.revision),
             reports_changed: watch::Sender::new(state.last_seq),
+            trouble: watch::Sender::new(None),
             complete_received: AtomicBool::new(false),
             state: RwLock::new(state),
         });
@@ -263,6 +265,13 @@ impl Ledger {
     #[must_use]
     pub fn reports_changed(&self) -> watch::Receiver<u64> {
         self.shared.reports_changed.subscribe()
+    }
+
+    /// Why nothing can be written, in one line; `None` while it can be. Meanwhile what
+    /// happens is neither reported nor remembered.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.shared.trouble.subscribe()
     }
 
     /// Forgets the reports up to and including `seq`: the controller has them.

@@ -214,6 +214,15 @@ impl Owner {
             None => {}
         }
         self.failing = error.is_some();
+        let trouble = error.map(|error| match error_source(error) {
+            Some(source) => format!("failed to {error}: {source}"),
+            None => format!("failed to {error}"),
+        });
+        self.shared.trouble.send_if_modified(|told| {
+            let news = *told != trouble;
+            *told = trouble;
+            news
+        });
     }
 
     /// After a failure that left the journal in doubt, begins a new one.

@@ -85,3 +85,30 @@ impl super::disk::Volume for FaultyDisk {
         daemon::files::write_atomic(path, bytes, 0o600)
     }
 }
+
+/// A mounted file system of its own, taken away at the end.
+pub(crate) struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    pub(crate) fn new(size: &str) -> Self {
+        let mounted = Self(tempfile::tempdir().unwrap());
+        mounted.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        mounted
+    }
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+    pub(crate) fn remount(&self, how: &str) {
+        self.run("mount", &["-o", &format!("remount,{how}")]);
+    }
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let done = std::process::Command::new(program).args(arguments).arg(self.path()).output().unwrap();
+        assert!(done.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}

@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use uuid::Uuid;
 
 use super::{
-    testing::{Fault, FaultyDisk, key},
+    testing::{Fault, FaultyDisk, Mounted, key},
     *,
 };
 
@@ -485,33 +485,6 @@ async fn a_text_without_end_is_cut() {
     assert!(message.len() <= TEXT_MAX_BYTES + 4 && message.ends_with("ä…"), "{}", message.len());
 }
 
-/// A mounted file system of its own, taken away at the end.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn new(size: &str) -> Self {
-        let mounted = Self(tempfile::tempdir().unwrap());
-        mounted.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
-        mounted
-    }
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-    fn remount(&self, how: &str) {
-        self.run("mount", &["-o", &format!("remount,{how}")]);
-    }
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let done = std::process::Command::new(program).args(arguments).arg(self.path()).output().unwrap();
-        assert!(done.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn a_ledger_on_a_read_only_disk_is_read_and_written_again_once_it_can_be() {
     let disk = Mounted::new("4m");
@@ -550,6 +523,8 @@ async fn a_disk_that_is_really_full_changes_nothing_and_all_is_well_once_there_i
     for _ in 0..3 {
         assert!(ledger.commit(vec![remember(2)], vec![large.clone(); 3]).await.is_err());
         assert_eq!(state(&ledger), before);
+        let trouble = ledger.trouble().borrow().clone().unwrap();
+        assert!(trouble.starts_with("failed to write ledger file") && trouble.contains("space"), "{trouble}");
     }
     ledger.close().await;
     // So does one that is opened on it.
@@ -558,6 +533,7 @@ async fn a_disk_that_is_really_full_changes_nothing_and_all_is_well_once_there_i
     assert!(ledger.commit(vec![remember(2)], vec![large.clone(); 3]).await.is_err());
     fs::remove_file(filler).unwrap();
     assert_eq!(ledger.commit(vec![remember(2)], vec![large; 3]).await.unwrap(), 4);
+    assert_eq!(*ledger.trouble().borrow(), None);
     let after = state(&ledger);
     ledger.close().await;
     let again = Ledger::open(&dir, key()).unwrap();

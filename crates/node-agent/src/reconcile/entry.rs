@@ -73,12 +73,14 @@ impl Entry {
         }
     }
 
-    /// Takes over what the engine said in answer to a question asked at `asked`.
-    pub(super) fn look(&mut self, mut seen: Seen, asked: Timestamp) {
+    /// Takes over what the engine said, by `now`, in answer to a question asked at `asked`.
+    pub(super) fn look(&mut self, mut seen: Seen, asked: Timestamp, now: Timestamp) {
         let mut at = asked;
         if let Seen::Present(container) = &mut seen {
             // An answer speaks for no earlier moment than it tells of.
             at = at.max(container.started_at.unwrap_or(at)).max(container.finished_at.unwrap_or(at));
+            // And for none that has yet to come: then the calendar was set back.
+            at = at.min(now.max(asked));
             if matches!(container.status, ContainerStatus::Exited | ContainerStatus::Dead) {
                 container.outside_signal = self.meddling.ended_by(container);
             }

@@ -64,13 +64,14 @@ impl Reconciler<'_> {
     /// that something is being done to, it says nothing.
     fn all_seen(&mut self, mark: u64, asked: Timestamp, containers: Vec<(InstanceId, Container)>) {
         let mut found: BTreeMap<_, _> = containers.into_iter().collect();
+        let now = self.now();
         for id in found.keys() {
             self.entries.entry(*id).or_insert_with(|| Entry::new(Record::new(*id)));
         }
         for (id, entry) in &mut self.entries {
             let seen = Seen::from(found.remove(id));
             if entry.busy.is_none() && entry.changed <= mark {
-                entry.look(seen, asked);
+                entry.look(seen, asked, now);
             }
             self.dirty.insert(*id);
         }
@@ -108,7 +109,7 @@ impl Reconciler<'_> {
                 entry.record = plan::succeeded(&entry.record);
                 // A step ends with a look; a mere look speaks for the moment it began.
                 let asked = if done.step == Step::Inspect { done.asked } else { now };
-                entry.look(seen, asked);
+                entry.look(seen, asked, now);
                 self.running_changed = true;
             }
             Outcome::Image(is_here) => entry.record = plan::image_checked(&entry.record, is_here),
@@ -198,7 +199,7 @@ impl Reconciler<'_> {
                 // It is new, and the full look knew of no container of it. If that is
                 // wrong, the engine refuses the second one, and the first is taken (I2).
                 if runs && is_ready {
-                    entry.look(Seen::Absent, now);
+                    entry.look(Seen::Absent, now, now);
                 }
                 entry
             });

@@ -10,7 +10,7 @@ use std::{
 
 use chrono::TimeDelta;
 use daemon::Backoff;
-use domain::{Timestamp, assignment::AssignmentSet, id::InstanceId, node::EngineState};
+use domain::{Timestamp, assignment::AssignmentSet, id::InstanceId, node::EngineState, plan};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
@@ -211,7 +211,10 @@ impl<'a> Reconciler<'a> {
         let jumped = (now.0 - calendar) - TimeDelta::from_std(now.1 - steady).unwrap_or(TimeDelta::MAX);
         if jumped.abs() > JUMP {
             tracing::info!(seconds = jumped.num_seconds(), "the calendar jumped: all is decided anew");
-            self.dirty.extend(self.entries.keys());
+            for (id, entry) in &mut self.entries {
+                entry.record = plan::jumped(&entry.record, jumped);
+                self.dirty.insert(*id);
+            }
         }
     }
 

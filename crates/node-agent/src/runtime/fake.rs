@@ -100,6 +100,9 @@ impl Default for FakeRuntime {
 
 /// Remote control.
 impl FakeRuntime {
+    /// How a container ends that was stopped.
+    pub const STOPPED_CODE: i32 = 143;
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -417,7 +420,7 @@ impl Runtime for FakeRuntime {
             let Some(instance) = owner else { return Ok(None) };
             if state.find(instance)?.status.is_alive() {
                 state.tell(instance, EventKind::Killed { signal: 15 });
-                state.end(instance, 143, true);
+                state.end(instance, Self::STOPPED_CODE, true);
             }
             Ok(state.containers.get(&instance).cloned())
         })

@@ -54,12 +54,13 @@ impl HostSampler {
         Self { reader, runtime, buffer, thresholds, data_dir, engine_dir: None, held, disks: None }
     }
 
-    /// Reads at once, each period, and when the engine has been silent for too long
-    /// or is back. Ends when whoever watches the engine has gone.
+    /// Reads at once, each period, when the engine has been silent for too long or is
+    /// back, and when the ledger begins to fail or works again. Ends when whoever watches the engine has gone.
     pub(super) async fn run(
         mut self,
         mut engine: watch::Receiver<EngineState>,
         mut period: watch::Receiver<Duration>,
+        mut ledger: watch::Receiver<Option<String>>,
     ) {
         let began = Instant::now();
         let mut silent_since = (*engine.borrow() == EngineState::Unreachable).then_some(began);
@@ -76,22 +77,25 @@ impl HostSampler {
             let is_silent = silent_since.is_some_and(|since| now >= since + ENGINE_GRACE);
             if now >= next || is_silent != told_silent {
                 told_silent = is_silent;
-                self.measure(is_silent).await;
+                let trouble = ledger.borrow_and_update().clone();
+                self.measure(is_silent, trouble.as_deref()).await;
                 next = now + *period.borrow_and_update();
             }
             let grace = silent_since.filter(|_| !told_silent).map(|since| since + ENGINE_GRACE);
             let wake = grace.map_or(next, |grace| grace.min(next));
-            // Cancel-safe: all three only wait.
+            // Cancel-safe: all of them only wait.
             tokio::select! {
                 changed = engine.changed() => if changed.is_err() { return },
                 // Without a sender the period stays as it is. A shorter one counts from now.
                 Ok(()) = period.changed() => next = next.min(Instant::now() + *period.borrow_and_update()),
+                // Told at once, and when it is over. Without a sender it stays as it is.
+                Ok(()) = ledger.changed() => next = Instant::now(),
                 () = sleep_until(wake) => {}
             }
         }
     }
 
-    async fn measure(&mut self, engine_is_silent: bool) {
+    async fn measure(&mut self, engine_is_silent: bool, ledger_trouble: Option<&str>) {
         if self.engine_dir.is_none() && !engine_is_silent {
             let info = facts::ask_engine(self.runtime.as_ref()).await;
             self.engine_dir = info.and_then(|info| info.data_dir).map(PathBuf::from);
@@ -110,7 +114,7 @@ impl HostSampler {
         self.reader = reader;
         sample.disks = disks;
         let engine = if engine_is_silent { EngineState::Unreachable } else { EngineState::Reachable };
-        let seen = Seen { sample: &sample, cpus, engine };
+        let seen = Seen { sample: &sample, cpus, engine, ledger_trouble };
         let verdict = node_health::health(&seen, &self.thresholds, &self.held);
         (sample.health, sample.reasons, self.held) = (verdict.health, verdict.reasons, verdict.held);
         self.buffer.push_host(sample);

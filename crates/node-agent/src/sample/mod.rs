@@ -64,13 +64,16 @@ pub struct Parts {
     pub thresholds: Thresholds,
     /// The agent's own directory.
     pub data_dir: PathBuf,
+    /// See [`crate::ledger::Ledger::trouble`].
+    pub ledger_trouble: watch::Receiver<Option<String>>,
 }
 
 /// Starts to measure all that runs, each period, and what has just been started at
 /// once; and the host. Readings that nobody takes wait in `data_dir`, also for the
 /// next agent.
 pub fn start(supervisor: &Supervisor, parts: Parts) -> SampleBuffer {
-    let Parts { running, runtime, engine, period, storage, recent, thresholds, data_dir } = parts;
+    let Parts { running, runtime, engine, period, storage, recent, thresholds, data_dir, ledger_trouble } =
+        parts;
     let buffer = spill::open(supervisor, data_dir.join(DIRECTORY));
     let sampler = sampler::Sampler {
         reader: reader::Reader::default(),
@@ -99,7 +102,7 @@ pub fn start(supervisor: &Supervisor, parts: Parts) -> SampleBuffer {
         // Cancel-safe: a reading that is cut short is no reading.
         tokio::select! {
             () = stop.cancelled() => {}
-            () = host.run(engine, period) => {}
+            () = host.run(engine, period, ledger_trouble) => {}
         }
     }));
     buffer

@@ -117,6 +117,7 @@ impl Sources {
             phases,
             reports_waiting: self.ledger.reports_waiting(),
             reports_dropped: self.ledger.reports_dropped(),
+            ledger_trouble: self.ledger.trouble().borrow().clone(),
             readings_waiting: readings.waiting,
             readings_on_disk: readings.on_disk,
             readings_dropped: readings.dropped,

@@ -28,6 +28,10 @@ use std::{
 };
 
 use domain::{Timestamp, instance::Phase, node::EngineState};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use keep::{Sources, keep};
@@ -35,6 +39,8 @@ pub use process::Process;
 pub use show::{Liveness, Node, liveness, show};
 
 const FILE: &str = "status.json";
+/// Where the next one is written.
+const SPARE: &str = ".status.json.tmp";
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +69,10 @@ pub struct Snapshot {
     pub reports_waiting: usize,
     /// Reports that were ever dropped for lack of room.
     pub reports_dropped: u64,
+    /// Why what happens cannot be written down, so that it is not reported either; `None`
+    /// while it can be.
+    #[serde(default)]
+    pub ledger_trouble: Option<String>,
     /// Readings that the controller does not have yet.
     pub readings_waiting: usize,
     /// How many of them are on disk only.
@@ -154,16 +164,22 @@ pub fn read(data_dir: &Path) -> Result<Option<Snapshot>, StatusError> {
 /// Replaces the file, whole. Not durable on purpose: it is written every few
 /// seconds, and waiting for the disk each time would wear out a small host's.
 /// Blocks.
+///
+/// Two files change places, and neither is ever given back: a disk that is full is
+/// what somebody will want to read of here, and has no room for another one.
 fn write(data_dir: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    let temporary = data_dir.join(".status.json.tmp");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let (spare, file) = (data_dir.join(SPARE), data_dir.join(FILE));
+    let text = serde_json::to_vec_pretty(snapshot)?;
+    let mut written = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&spare)?;
+    written.write_all(&text)?;
+    written.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    drop(written);
+    match renameat_with(CWD, &spare, CWD, &file, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        // There is nothing to change places with, or the file system cannot.
+        Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => fs::rename(&spare, &file),
+        Err(error) => Err(error.into()),
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(snapshot)?)?;
-    drop(file);
-    fs::rename(&temporary, data_dir.join(FILE))
 }
 
 #[cfg(test)]
@@ -188,6 +204,7 @@ mod testing {
             phases: [(Phase::Running, 4), (Phase::Pulling, 1)].into(),
             reports_waiting: 3,
             reports_dropped: 0,
+            ledger_trouble: None,
             readings_waiting: 120,
             readings_on_disk: 100,
             readings_dropped: 0,
@@ -203,6 +220,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::{testing::snapshot, *};
+    use crate::ledger::testing::Mounted;
 
     #[test]
     fn what_was_written_reads_back_and_is_the_owners_alone() {
@@ -216,7 +234,7 @@ mod tests {
         }
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "one and its spare");
     }
 
     #[test]
@@ -224,5 +242,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE), b"{\"written_at\":1}").unwrap();
         assert!(matches!(read(dir.path()), Err(StatusError::Form { .. })));
+    }
+
+    #[test]
+    fn a_disk_that_is_really_full_is_told_of() {
+        let disk = Mounted::new("1m");
+        for revision in [1, 2] {
+            write(disk.path(), &Snapshot { revision, ..snapshot() }).unwrap();
+        }
+        let filler = disk.path().join("filler");
+        let full = fs::write(&filler, vec![1; 2 << 20]).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        for revision in 3..10 {
+            let trouble = Some("no space left on device".repeat(usize::try_from(revision % 3).unwrap()));
+            let told = Snapshot { revision, ledger_trouble: trouble, ..snapshot() };
+            write(disk.path(), &told).unwrap();
+            assert_eq!(read(disk.path()).unwrap(), Some(told));
+        }
     }
 }

@@ -162,6 +162,9 @@ fn reports(snapshot: &Snapshot) -> String {
     if snapshot.reports_dropped > 0 {
         let _ = write!(text, ", {} ever dropped for lack of room", snapshot.reports_dropped);
     }
+    if let Some(trouble) = &snapshot.ledger_trouble {
+        let _ = write!(text, "; WHAT HAPPENS NOW WAITS, AS IT CANNOT BE WRITTEN DOWN: {trouble}");
+    }
     text
 }
 
@@ -249,13 +252,20 @@ secrets      2 instances are given some
             complete_received: false,
             phases: Default::default(),
             reports_dropped: 2,
+            ledger_trouble: Some("no space left on device".into()),
             ..snapshot()
         };
         let node = Node { certificate_ends_at: at(-86_400 * 3), ..node() };
         let text = show(&node, Some((&snapshot, Liveness::Silent)), at(60));
-        for part in
-            ["ENDED at", "SILENT", "REFUSED for 70 s", "DOES NOT ANSWER", "0 instances; from disk", "2 ever"]
-        {
+        for part in [
+            "ENDED at",
+            "SILENT",
+            "REFUSED for 70 s",
+            "DOES NOT ANSWER",
+            "0 instances; from disk",
+            "2 ever",
+            "WRITTEN DOWN: no space left",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

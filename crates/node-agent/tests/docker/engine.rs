@@ -60,6 +60,8 @@ pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Docker,
+    /// On a file system of its own, on which the engine can keep containers to a size.
+    DockerOnBtrfs,
     Podman,
 }
 
@@ -69,6 +71,36 @@ pub struct Engine {
     dir: TempDir,
     process: Option<Child>,
     registries: Vec<Child>,
+    /// Goes after the processes that use it, and before the directory that it is in.
+    mounted: Option<Mounted>,
+}
+
+/// A file system that is taken away with this value.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// A btrfs in a file, at `name` below `dir`.
+    fn btrfs(dir: &Path, name: &str) -> Self {
+        let (file, at) = (dir.join("btrfs"), dir.join(name));
+        fs::File::create(&file).unwrap().set_len(2 << 30).unwrap();
+        fs::create_dir(&at).unwrap();
+        let arguments = |words: &[&str]| words.iter().map(PathBuf::from).collect::<Vec<_>>();
+        for (program, words, paths) in [
+            ("mkfs.btrfs", arguments(&["-q"]), vec![file.clone()]),
+            ("mount", arguments(&["-t", "btrfs", "-o", "loop"]), vec![file, at.clone()]),
+        ] {
+            let done = Command::new(program).args(words).args(paths).output().unwrap();
+            assert!(done.status.success(), "{program}: {done:?}");
+        }
+        Self(at)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: after a panic something may still be in there.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 impl Engine {
@@ -79,7 +111,8 @@ impl Engine {
         if kind == Kind::Podman {
             podman::configure(dir.path());
         }
-        let mut engine = Self { kind, dir, process: None, registries: Vec::new() };
+        let mounted = (kind == Kind::DockerOnBtrfs).then(|| Mounted::btrfs(dir.path(), "data"));
+        let mut engine = Self { kind, dir, process: None, registries: Vec::new(), mounted };
         engine.launch().await;
         engine.import_image().await;
         engine.serve_images().await;
@@ -95,7 +128,8 @@ impl Engine {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = match self.kind {
-            Kind::Docker => dockerd(&at),
+            Kind::Docker => dockerd(&at, &[]),
+            Kind::DockerOnBtrfs => dockerd(&at, &["--storage-driver", "btrfs"]),
             Kind::Podman => podman::service(self.dir.path()),
         };
         let child = command
@@ -197,6 +231,7 @@ impl Drop for Engine {
             terminate(&mut process);
             wait_or_kill(&mut process, Duration::from_secs(30));
         }
+        self.mounted = None;
         let left = processes_of(self.dir.path());
         if !std::thread::panicking() {
             assert!(left.is_empty(), "processes were left behind: {left:?}");
@@ -204,7 +239,7 @@ impl Drop for Engine {
     }
 }
 
-fn dockerd(at: &impl Fn(&str) -> String) -> Command {
+fn dockerd(at: &impl Fn(&str) -> String, more: &[&str]) -> Command {
     // `exec` keeps the process number, so it is the engine's own that is ended.
     let script = "ip link set lo up && exec dockerd \"$@\"";
     let mut command = Command::new("unshare");
@@ -218,6 +253,7 @@ fn dockerd(at: &impl Fn(&str) -> String) -> Command {
         &at("exec"),
     ]);
     command.args(["--pidfile", &at("pid"), "--host", &format!("unix://{}", at("docker.sock"))]);
+    command.args(more);
     command
 }
 

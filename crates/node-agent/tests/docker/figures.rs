@@ -56,6 +56,7 @@ impl Measuring {
             recent: Recent::default(),
             thresholds: Default::default(),
             data_dir: dir.path().into(),
+            ledger_trouble: watch::channel(None).1,
         };
         let buffer = sample::start(&supervisor, parts);
         Self { running, buffer, supervisor, _period: period, _engine: engine, _dir: dir }

@@ -166,4 +166,15 @@ mod run {
         assert_eq!(world.containers_left().await, [""; 0], "containers were left behind");
         crate::scenarios::an_engine_that_goes_away_is_out_of_reach_and_found_again(&world, engine).await;
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_engine_on_btrfs_keeps_containers_to_their_storage() {
+        let engine = Engine::start(Kind::DockerOnBtrfs).await;
+        let world = Arc::new(World::new(&engine));
+        let shared = &world;
+        let kept = list![shared, keeping: a_limit_that_the_engine_keeps_is_found_out_and_holds];
+        let failures = run(kept, 1).await;
+        assert!(failures.is_empty(), "{failures:#?}");
+        assert_eq!(world.containers_left().await, [""; 0], "containers were left behind");
+    }
 }

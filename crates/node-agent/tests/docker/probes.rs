@@ -134,9 +134,11 @@ async fn is_restarted(agent: &mut Agent, instance: InstanceId, finding: &str) {
     agent.healthy(instance, 2).await;
     let reports = agent.reports(instance);
     let end = reports.iter().find(|report| report.status.progress.phase == Phase::Ended).unwrap();
-    let Some(Outcome::Failed { reason, message }) = &end.status.outcome else { panic!("{end:?}") };
+    let Some(Outcome::Failed { reason, message, code }) = &end.status.outcome else { panic!("{end:?}") };
     assert_eq!((*reason, &end.cause), (FailureReason::Unhealthy, &Cause::Probe));
     assert!(message.contains(finding), "{message}");
+    // A shell or server that takes no notice of being asked, and is killed.
+    assert!([Some(143), Some(137)].contains(code), "{end:?}");
     let death = agent.deaths.recv().await.unwrap();
     assert_eq!((death.instance_id, death.attempt), (instance, 1));
     assert_eq!(death.probes.last().unwrap().result.verdict, Verdict::Failed);

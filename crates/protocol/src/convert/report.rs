@@ -103,7 +103,7 @@ impl TryFrom<proto::Outcome> for Outcome {
         Ok(match required("outcome", m.outcome)? {
             Wire::Stopped(m) => Self::Stopped { code: m.code },
             Wire::Exited(m) => Self::Exited { code: m.code, oom: m.oom },
-            Wire::Failed(m) => Self::Failed { reason: reason(m.reason)?, message: m.message },
+            Wire::Failed(m) => Self::Failed { reason: reason(m.reason)?, message: m.message, code: m.code },
         })
     }
 }
@@ -114,9 +114,11 @@ impl From<&Outcome> for proto::Outcome {
         let outcome = match outcome {
             Outcome::Stopped { code } => Wire::Stopped(Stopped { code: *code }),
             Outcome::Exited { code, oom } => Wire::Exited(Exited { code: *code, oom: *oom }),
-            Outcome::Failed { reason, message } => {
-                Wire::Failed(Failed { reason: reason_message(*reason).into(), message: message.clone() })
-            }
+            Outcome::Failed { reason, message, code } => Wire::Failed(Failed {
+                reason: reason_message(*reason).into(),
+                message: message.clone(),
+                code: *code,
+            }),
         };
         Self { outcome: Some(outcome) }
     }

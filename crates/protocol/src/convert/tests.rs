@@ -233,7 +233,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         any::<Option<i32>>().prop_map(|code| Outcome::Stopped { code }),
         any::<(i32, bool)>().prop_map(|(code, oom)| Outcome::Exited { code, oom }),
-        (select(reasons.to_vec()), text()).prop_map(|(reason, message)| Outcome::Failed { reason, message }),
+        (select(reasons.to_vec()), text(), any::<Option<i32>>())
+            .prop_map(|(reason, message, code)| Outcome::Failed { reason, message, code }),
     ]
 }
 
@@ -560,7 +561,7 @@ fn a_report() -> proto::Report {
         seq: 1,
         instance_id: InstanceId::from_uuid(Uuid::nil()),
         status: InstanceStatus {
-            outcome: Some(Outcome::Failed { reason: FailureReason::Vanished, message: String::new() }),
+            outcome: Some(Outcome::failed(FailureReason::Vanished, "")),
             ports: vec![PublishedPort { container_port: 80, host_port: 8080, transport: Transport::Tcp }],
             ..InstanceStatus::FIRST
         },

@@ -177,7 +177,7 @@ impl From<Outcome> for OutcomeView {
         match outcome {
             Outcome::Stopped { .. } => Self { kind: "stopped", ..nothing },
             Outcome::Exited { oom, .. } => Self { kind: "exited", oom: Some(oom), ..nothing },
-            Outcome::Failed { reason, message } => {
+            Outcome::Failed { reason, message, .. } => {
                 Self { kind: "failed", reason: Some(reason.as_str()), message: Some(message), ..nothing }
             }
         }

@@ -109,6 +109,66 @@ fn with_probes_time_says_nothing_and_the_first_success_does() {
 }
 
 #[test]
+fn one_whose_container_is_gone_when_it_was_stopped_has_no_exit_code() {
+    let assignment = probed_by(&[ProbeRole::Liveness]);
+    let wish = Wish::Run(&assignment);
+    let mut run = Run::begin(&assignment, &Record::new(instance()), 0);
+    assert!(run.fails(0, 1000).is_some());
+    let (record, _) = begin(&wish, &run.record, run.step(0, 2000), at(2000));
+    let (record, told) = observe(&wish, &record, &Seen::Absent, at(2000));
+    assert!(unhealthy(record.status.outcome.as_ref()), "{record:?}");
+    assert_eq!(record.status.outcome.unwrap().exit_code(), None);
+    assert!(!told[0].message.contains("exit code"), "{told:?}");
+}
+
+/// One without probes, which is healthy after a minute.
+fn timed() -> Assignment {
+    let mut assignment = assignment(Desired::Running, 0);
+    assignment.spec.min_healthy_seconds = 60;
+    assignment
+}
+
+#[test]
+fn a_calendar_that_is_set_makes_nothing_healthy_sooner_or_later() {
+    const MINUTE: i64 = 60_000;
+    let assignment = timed();
+    let wish = Wish::Run(&assignment);
+    // It began an hour into some day, and 20 s later the calendar is set.
+    let (began, set) = (60 * MINUTE, 60 * MINUTE + 20_000);
+    for by in [-50 * MINUTE, -24 * 60 * MINUTE, 50 * MINUTE] {
+        let record = run(&wish, &Record::new(instance()), began);
+        let record = jumped(&record, chrono::TimeDelta::milliseconds(by));
+        let due = began + MINUTE + by;
+        for now in [set + by, due - 1] {
+            let (looked, told) = observe(&wish, &record, &running(began), at(now));
+            assert_eq!(told, [], "{by}");
+            assert_eq!(decide(&wish, &looked, &running(began), at(now)), Step::WaitUntil(at(due)), "{by}");
+        }
+        assert_eq!(decide(&wish, &record, &running(began), at(due)), Step::Inspect, "{by}");
+        let (healthy, told) = observe(&wish, &record, &running(began), at(due));
+        assert_eq!((healthy.status.health, told[0].at), (Health::Healthy, at(due)), "{by}");
+        // The next run knows nothing of it.
+        let next = due + MINUTE;
+        let (ended, _) = observe(&wish, &healthy, &exited(began, next, 1), at(next));
+        let (again, _) = observe(&wish, &ended, &running(next), at(next));
+        assert_eq!(decide(&wish, &again, &running(next), at(next)), Step::WaitUntil(at(next + MINUTE)));
+    }
+}
+
+#[test]
+fn a_run_that_began_in_the_future_is_taken_to_begin_when_it_is_first_seen() {
+    let assignment = timed();
+    let wish = Wish::Run(&assignment);
+    // Whoever sees it was not there when the calendar was set back by a day.
+    let (began, now) = (86_400_000, 1_000);
+    let (record, _) = observe(&wish, &Record::new(instance()), &running(began), at(now));
+    assert_eq!(record.status.health, Health::Starting);
+    assert_eq!(decide(&wish, &record, &running(began), at(now)), Step::WaitUntil(at(now + 60_000)));
+    let (record, _) = observe(&wish, &record, &running(began), at(now + 60_000));
+    assert_eq!(record.status.health, Health::Healthy);
+}
+
+#[test]
 fn all_probes_have_to_pass_and_one_is_enough_to_fail() {
     let assignment = probed_by(&[ProbeRole::Readiness, ProbeRole::Readiness]);
     let mut run = Run::begin(&assignment, &Record::new(instance()), 0);
@@ -147,11 +207,13 @@ fn an_instance_whose_liveness_fails_is_stopped_and_has_failed_and_is_started_aga
     assert_eq!(told[0].message, "stopping within 10 s: its liveness probe failed: status 500");
     assert_eq!(
         told[1].message,
-        "stopped: its liveness probe failed: status 500; it is started again at once"
+        "stopped: its liveness probe failed: status 500; it ended with exit code 143 (SIGTERM); it is started again at once"
     );
     assert!(told.iter().all(|transition| transition.cause == Cause::Probe));
     let status = &run.record.status;
     assert!(unhealthy(status.outcome.as_ref()), "{status:?}");
+    let outcome = status.outcome.as_ref().unwrap();
+    assert_eq!((outcome.exit_code(), outcome.signal()), (Some(143), Some(15)));
     assert_eq!((status.progress.phase, status.health, status.failures), (Phase::Ended, Health::Unknown, 1));
     assert_eq!(decide(&Wish::Run(&assignment), &run.record, &exited(0, 2000, 143), at(2000)), Step::Start);
     // The next run begins with a clean sheet.
@@ -307,7 +369,7 @@ fn one_that_writes_too_much_is_stopped_where_its_policy_says_so_and_stays_down()
     assert!(told.iter().all(|t| t.cause == Cause::Storage), "{told:?}");
     assert_eq!(
         told[1].message,
-        "stopped: its writable layer is over its limit: 101 MiB of 100 MiB; it is not started again"
+        "stopped: its writable layer is over its limit: 101 MiB of 100 MiB; it ended with exit code 143 (SIGTERM); it is not started again"
     );
     let status = &run.record.status;
     assert!(matches!(status.outcome, Some(Outcome::Failed { reason: FailureReason::StorageExceeded, .. })));

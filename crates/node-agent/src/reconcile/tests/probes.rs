@@ -68,7 +68,11 @@ async fn a_program_that_stops_working_is_restarted_and_its_death_tells_what_the_
     let message = "its liveness probe failed: exit code 7: broken";
     assert_eq!(
         end.status.outcome,
-        Some(Outcome::Failed { reason: FailureReason::Unhealthy, message: message.into() })
+        Some(Outcome::Failed {
+            reason: FailureReason::Unhealthy,
+            message: message.into(),
+            code: Some(FakeRuntime::STOPPED_CODE)
+        })
     );
     assert_eq!((&end.cause, end.status.failures), (&Cause::Probe, 1));
     let unhealthy = reports.iter().find(|r| r.status.health == Health::Unhealthy).unwrap();

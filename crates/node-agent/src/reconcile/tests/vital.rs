@@ -93,7 +93,7 @@ async fn one_that_is_over_its_limit_is_stopped_and_begins_with_an_empty_layer_wh
     agent.storage.send_replace(sizes(&[(1, 2 * LIMIT)]));
     until("it is stopped", || agent.last(1).unwrap().status.progress.phase == Phase::Ended).await;
     let last = agent.last(1).unwrap();
-    let Some(Outcome::Failed { reason, message }) = last.status.outcome else { panic!("{last:?}") };
+    let Some(Outcome::Failed { reason, message, .. }) = last.status.outcome else { panic!("{last:?}") };
     assert_eq!((reason, last.cause), (FailureReason::StorageExceeded, Cause::Storage));
     assert_eq!(message, "its writable layer is over its limit: 2 MiB of 1 MiB");
     assert_eq!(agent.death().unwrap().attempt, 1);

@@ -16,6 +16,7 @@ struct Bench {
     files: TempDir,
     engine: watch::Sender<EngineState>,
     period: watch::Sender<Duration>,
+    ledger: watch::Sender<Option<String>>,
     buffer: SampleBuffer,
     supervisor: Supervisor,
 }
@@ -26,6 +27,7 @@ impl Bench {
         fs::create_dir_all(files.path().join("proc")).unwrap();
         let (engine, engine_rx) = watch::channel(engine);
         let (period, period_rx) = watch::channel(PERIOD);
+        let (ledger, ledger_rx) = watch::channel(None);
         let buffer = SampleBuffer::new();
         let sampler = HostSampler::new(
             HostReader::below(files.path()),
@@ -35,8 +37,8 @@ impl Bench {
             (thresholds(), files.path().into()),
         );
         let supervisor = Supervisor::new(tokio::runtime::Handle::current());
-        drop(supervisor.spawn("host sampler", sampler.run(engine_rx, period_rx)));
-        let bench = Self { files, engine, period, buffer, supervisor };
+        drop(supervisor.spawn("host sampler", sampler.run(engine_rx, period_rx, ledger_rx)));
+        let bench = Self { files, engine, period, ledger, buffer, supervisor };
         bench.available(900);
         bench
     }
@@ -72,6 +74,23 @@ fn thresholds() -> Thresholds {
 }
 
 // By real time: a clock that is turned by hand does not wait for a disk.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_cannot_write_says_so_at_once_and_when_it_can_again() {
+    let bench = Bench::start(EngineState::Reachable);
+    assert_eq!(bench.next().await.0.health, NodeHealth::Healthy);
+    bench.ledger.send_replace(Some("no space left on device".into()));
+    let (sample, took) = bench.next().await;
+    assert!(took < PERIOD / 2, "{took:?}");
+    assert_eq!(sample.health, NodeHealth::Failing);
+    let wanted = "the agent cannot write down what happens, and so reports nothing: no space left on device";
+    assert_eq!(sample.reasons, [wanted]);
+    bench.ledger.send_replace(None);
+    let (sample, took) = bench.next().await;
+    assert_eq!((sample.health, sample.reasons.len()), (NodeHealth::Healthy, 0));
+    assert!(took < PERIOD / 2, "{took:?}");
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn each_file_system_says_how_full_it_is() {
     let files = tempfile::tempdir().unwrap();
