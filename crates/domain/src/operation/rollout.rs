@@ -181,10 +181,7 @@ mod tests {
 
     fn broken() -> Subject {
         subject(Phase::Ended, |s| {
-            s.status.outcome = Some(Outcome::Failed {
-                reason: FailureReason::ImageNotFound,
-                message: "no such image".into(),
-            });
+            s.status.outcome = Some(Outcome::failed(FailureReason::ImageNotFound, "no such image"));
         })
     }
 

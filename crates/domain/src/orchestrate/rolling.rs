@@ -94,7 +94,7 @@ impl<'a> Step<'a, '_> {
             self.remove(&left, Reason::NodeLost);
         }
         let room_comes = |i: &&InstanceView| self.copies.is_heard(i) && self.would_take_without(i);
-        let comes = made_room || self.copies.going.iter().any(|i| room_comes(&i));
+        let comes = made_room || self.copies.going.iter().any(room_comes);
         if let Some(rejected) = stuck.filter(|_| !comes) {
             self.pend(self.wanted() - count, rejected);
         }

@@ -103,6 +103,7 @@ const MISSING: &[&str] = &[
     "http status: 404",
     "http 404",
     "invalid reference",
+    "repository name must be lowercase",
     "invalid tag format",
     "did not resolve to an alias",
 ];
@@ -248,6 +249,11 @@ mod tests {
             (500, "no matching manifest for linux/arm64/v8 in the manifest list entries", ImageNotFound),
             // What it finds out by itself.
             (400, "invalid reference format: repository name must be lowercase", ImageNotFound),
+            (
+                500,
+                "normalizing image: normalizing name for compat API: repository name must be lowercase",
+                ImageNotFound,
+            ),
             (400, "invalid tag format", ImageNotFound),
         ] {
             assert_eq!(reason(status, message, "r:5000/app:1"), expected, "{message}");

@@ -231,6 +231,9 @@ impl Drop for Engine {
             terminate(&mut process);
             wait_or_kill(&mut process, Duration::from_secs(30));
         }
+        if self.kind == Kind::Podman {
+            end_monitors(self.dir.path());
+        }
         self.mounted = None;
         let left = processes_of(self.dir.path());
         if !std::thread::panicking() {
@@ -269,6 +272,22 @@ fn wait_or_kill(process: &mut Child, limit: Duration) {
             let _ = process.kill();
             let _ = process.wait();
             return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends what Podman leaves of each command that was run in a container, for five
+/// minutes: a monitor that waits for somebody to ask how the command ended.
+fn end_monitors(dir: &Path) {
+    let monitors = || processes_of(dir).into_iter().filter(|line| line.contains("/conmon "));
+    let began = Instant::now();
+    while monitors().next().is_some() && began.elapsed() < Duration::from_secs(10) {
+        for line in monitors() {
+            let id = line.split(':').next().and_then(|id| id.parse().ok());
+            let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
+            // One that has just gone is no fault.
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -177,4 +177,49 @@ mod run {
         assert!(failures.is_empty(), "{failures:#?}");
         assert_eq!(world.containers_left().await, [""; 0], "containers were left behind");
     }
+
+    /// What holds for Podman, too. Of the rest some is not so there (`docs/OPERATIONS.md`
+    /// says what), and some asks Docker's own command for what Podman answers otherwise.
+    fn on_podman(world: &Arc<World>) -> Vec<(&'static str, Scenario)> {
+        let mut all = list![world, scenarios:
+            a_container_is_made_started_stopped_and_removed,
+            a_process_that_ends_by_itself_leaves_its_code,
+            a_command_that_does_not_exist_is_a_failed_start_that_says_so,
+            an_image_that_is_not_there_is_said_to_be_missing,
+            published_ports_answer_and_a_taken_one_is_a_failed_start,
+            what_happened_between_two_lists_is_in_the_second,
+            a_second_create_adopts_the_first_containers_and_a_strangers_name_is_refused,
+            a_renamed_container_is_found_and_a_neighbours_is_not_seen,
+            a_log_is_read_from_its_end_followed_and_split,
+            a_log_that_is_no_longer_wanted_is_let_go,
+            use_is_measured_at_once_and_from_then_on,
+        ];
+        all.extend(list![world, pulls:
+            what_a_registry_does_not_have_is_told_apart_from_what_it_does_not_answer,
+        ]);
+        all.extend(list![world, probes:
+            a_server_that_begins_to_fail_is_restarted_and_works_again,
+        ]);
+        all.extend(list![world, fields:
+            the_hosts_network_is_the_nodes_to_allow_and_none_has_nothing_but_itself,
+        ]);
+        all.extend(list![world, keeping:
+            what_becomes_of_a_storage_limit_is_found_out_by_trying_and_a_layer_is_measured,
+            what_was_pulled_goes_when_nobody_needs_it_and_what_was_there_stays,
+        ]);
+        all
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn podman_behind_its_compatible_socket_does_what_is_asked_of_it() {
+        let engine = Engine::start(Kind::Podman).await;
+        let world = Arc::new(World::new(&engine));
+        let only = std::env::var(ONLY).unwrap_or_default();
+        let mut chosen = on_podman(&world);
+        chosen.retain(|(name, _)| name.contains(&only));
+        // Each of its calls waits for locks on files that all of them share.
+        let failures = run(chosen, 3).await;
+        assert!(failures.is_empty(), "{failures:#?}");
+        assert_eq!(world.containers_left().await, [""; 0], "containers were left behind");
+    }
 }

@@ -44,6 +44,23 @@ impl Failure {
         }
     }
 
+    /// Whether a container is in Podman's own state between running and exited.
+    pub(super) fn is_between(&self) -> bool {
+        matches!(self, Self::Unanswered(error) if error.message.contains("unknown variant `stopped`"))
+    }
+
+    /// Whether the name of a container that was to be made is another's. Podman says so
+    /// with the code of a failure of its own.
+    pub(super) fn is_name_taken(&self) -> bool {
+        match self {
+            Self::Answered { status: 409, .. } => true,
+            Self::Answered { status: 500, message } => {
+                message.contains("the container name") && message.contains("is already in use")
+            }
+            _ => false,
+        }
+    }
+
     #[cfg(test)]
     fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unanswered(error) if error.kind == RuntimeErrorKind::Unreachable)
@@ -124,6 +141,15 @@ mod tests {
         let gone = answered(404, "No such container: x").or_refused(FailureReason::StartFailed);
         assert_eq!(gone.kind, RuntimeErrorKind::NotFound);
         assert_eq!(answered(500, "broken").unexpected().kind, RuntimeErrorKind::Unreachable);
+    }
+
+    #[test]
+    fn podmans_word_for_a_name_that_is_taken_is_heard_and_so_is_dockers() {
+        let podmans = "container create: creating container storage: the container name \"a67-1\" is already in \
+                       use by 0a47. You have to remove that container to be able to reuse that name";
+        assert!(answered(500, podmans).is_name_taken() && answered(409, "Conflict").is_name_taken());
+        assert!(!answered(500, "port is already in use").is_name_taken());
+        assert!(!answered(404, podmans).is_name_taken());
     }
 
     #[test]

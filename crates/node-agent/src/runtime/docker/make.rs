@@ -11,7 +11,7 @@ use super::{
     container::Inspected,
     create,
     failure::{Failure, trimmed},
-    refuse,
+    image, refuse,
 };
 use crate::runtime::{Given, RuntimeError, container_name};
 
@@ -38,6 +38,11 @@ impl DockerRuntime {
         given: &Given,
     ) -> Result<Container, RuntimeError> {
         refuse::check(&assignment.spec, &self.0.house.policy).await?;
+        // Engines refuse it, too, and not all of them say so.
+        if !image::is_reference(&assignment.spec.image) {
+            let message = format!("{:?} names no image", assignment.spec.image);
+            return Err(RuntimeError::refused(FailureReason::SpecRefused, trimmed(&message)));
+        }
         let engine = self.call().engine().await?;
         let chosen = match self.0.house.port_range {
             Some(range) if engine.is_podman => Some(self.with_ports(assignment, range).await?),
@@ -111,14 +116,14 @@ impl DockerRuntime {
         let create = async |docker: Docker| docker.create_container(Some(options), body).await;
         match self.call().make(CHANGE, create).await {
             Ok(created) => self.inspect_there(&created.id).await.map(Made::Container),
-            Err(Failure::Answered { status: 409, message }) => {
+            Err(failure) if failure.is_name_taken() => {
                 // The name is taken: by the container of this very instance, made by a
                 // call whose answer was lost, or by somebody else's.
                 match self.inspect_any(&name).await? {
                     Some(i) if i.is_of(&self.0.owner) && i.instance_id == Some(assignment.instance_id) => {
                         Ok(Made::Container(i.container))
                     }
-                    Some(_) => Err(RuntimeError::refused(FailureReason::NameTaken, trimmed(&message))),
+                    Some(_) => Err(failure.or_refused(FailureReason::NameTaken)),
                     None => Ok(Made::Again),
                 }
             }

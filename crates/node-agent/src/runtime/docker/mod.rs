@@ -71,6 +71,12 @@ const INSPECT_PARALLEL: usize = 8;
 /// is removing has gone.
 const REMOVAL_LOOK: Duration = Duration::from_millis(100);
 const REMOVAL_LOOKS: usize = 300;
+/// How often, and how many times, to look again where a container is in between two
+/// states: one of Podman's whose process has ended is `stopped` until Podman has cleared
+/// up after it. That is no word of the API's, so no answer with it can be read; and how
+/// the process ended is not in it yet.
+const BETWEEN_LOOK: Duration = Duration::from_millis(50);
+const BETWEEN_LOOKS: usize = 200;
 /// How often a create is tried when whatever had the name went away meanwhile.
 const CREATE_TRIES: usize = 3;
 
@@ -147,13 +153,18 @@ impl DockerRuntime {
 
     /// A container by its id or name, whosever it is.
     async fn inspect_any(&self, id: &str) -> Result<Option<Inspected>, RuntimeError> {
-        let look = async |docker: bollard::Docker| {
-            docker.inspect_container(id, None::<query::InspectContainerOptions>).await
-        };
-        match self.call().make(LOOK, look).await {
-            Ok(response) => Inspected::read(response).map(Some),
-            Err(Failure::Answered { status: 404, .. }) => Ok(None),
-            Err(other) => Err(other.unexpected()),
+        let mut looks = 1;
+        loop {
+            let look = async |docker: bollard::Docker| {
+                docker.inspect_container(id, None::<query::InspectContainerOptions>).await
+            };
+            match self.call().make(LOOK, look).await {
+                Ok(response) => return Inspected::read(response).map(Some),
+                Err(Failure::Answered { status: 404, .. }) => return Ok(None),
+                Err(failure) if failure.is_between() && looks < BETWEEN_LOOKS => looks += 1,
+                Err(other) => return Err(other.unexpected()),
+            }
+            sleep(BETWEEN_LOOK).await;
         }
     }
 
@@ -166,8 +177,16 @@ impl DockerRuntime {
     async fn summaries(&self, labels: Vec<String>) -> Result<Vec<ContainerSummary>, RuntimeError> {
         let filters = HashMap::from([("label", labels)]);
         let options = query::ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let list = async |docker: bollard::Docker| docker.list_containers(Some(options)).await;
-        self.call().make(LOOK, list).await.map_err(Failure::unexpected)
+        let mut looks = 1;
+        loop {
+            let options = Some(options.clone());
+            let list = async |docker: bollard::Docker| docker.list_containers(options).await;
+            match self.call().make(LOOK, list).await {
+                Err(failure) if failure.is_between() && looks < BETWEEN_LOOKS => looks += 1,
+                answer => return answer.map_err(Failure::unexpected),
+            }
+            sleep(BETWEEN_LOOK).await;
+        }
     }
 
     /// Containers, inspected anew where `known` is not what they still are.
