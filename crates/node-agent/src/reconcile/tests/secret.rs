@@ -144,7 +144,8 @@ async fn a_variable_that_cannot_be_fails_for_good_and_shows_nothing() {
     agent.assign([given(1)]).await;
     until("it has failed", || agent.last(1).is_some_and(|r| r.status.outcome.is_some())).await;
     let last = agent.last(1).unwrap();
-    let Some(Outcome::Failed { reason: FailureReason::SpecRefused, message }) = &last.status.outcome else {
+    let Some(Outcome::Failed { reason: FailureReason::SpecRefused, message, .. }) = &last.status.outcome
+    else {
         panic!("{:?}", last.status)
     };
     assert!(message.contains("variable KEY") && !message.contains("hunter2"), "{message}");
