@@ -12,6 +12,7 @@
 //! | [`spec`] | the container of one copy, and what a node refuses of it |
 //! | [`instance`] | the life of one placement, and how reports merge |
 //! | [`assignment`] | what a node is told, complete or as a delta |
+//! | [`credential`] | what may be in the vault, and which part of it a use gets |
 //! | [`disconnect`] | what becomes of the copies on a node that is not heard of |
 //! | [`dossier`] | what is kept of an attempt that ended |
 //! | [`limit`] | how often something may be done |
@@ -32,6 +33,7 @@
 
 pub mod assignment;
 pub mod backoff;
+pub mod credential;
 pub mod deployment;
 pub mod disconnect;
 pub mod dossier;

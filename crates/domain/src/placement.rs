@@ -89,6 +89,9 @@ impl Candidate {
                 None => format!("it has no label {key}"),
             });
         }
+        if let Some(reason) = self.secret_rejection(spec) {
+            return Some(reason);
+        }
         let Reservation { cpu_millis, memory_bytes } = spec.reservation;
         let free_cpu = self.cpu_millis.saturating_sub(self.reserved_cpu_millis);
         if free_cpu < u64::from(cpu_millis) {
@@ -103,6 +106,16 @@ impl Candidate {
         }
         let taken = spec.instance.fixed_host_ports().find(|port| self.host_ports.contains(port));
         taken.map(|(transport, port)| format!("host port {port}/{} is taken", transport.as_str()))
+    }
+
+    /// Whether a credential that is used is not for this node.
+    fn secret_rejection(&self, spec: &DeploymentSpec) -> Option<String> {
+        spec.instance.secrets.iter().find_map(|used| {
+            let wanted = &used.resolved.as_ref()?.node_labels;
+            let (key, value) = wanted.iter().find(|(key, value)| self.labels.get(*key) != Some(value))?;
+            let credential = &used.credential;
+            Some(format!("credential {credential} is only for nodes with the label {key}={value:?}"))
+        })
     }
 
     fn copies(&self, deployment: DeploymentId) -> usize {
@@ -216,6 +229,28 @@ pub(crate) mod tests {
 
     fn deployment(id: u8) -> DeploymentId {
         DeploymentId::from_uuid(Uuid::from_u128(u128::from(id)))
+    }
+
+    #[test]
+    fn a_node_that_a_credential_is_not_for_takes_nothing_that_uses_it_and_says_so() {
+        use crate::{
+            id::CredentialId,
+            name::Name,
+            spec::{Resolved, SecretTarget, SecretUse},
+        };
+        let mut wanted = spec(100, 100);
+        let node_labels = [("zone".to_owned(), "vault".to_owned())].into();
+        let resolved =
+            Resolved { credential_id: CredentialId::from_uuid(Uuid::nil()), version: 1, node_labels };
+        let target = SecretTarget::file("/run/db");
+        let used = SecretUse::new(Name::parse("db").unwrap(), target);
+        wanted.instance.secrets = vec![SecretUse { resolved: Some(resolved), ..used }];
+        let mut nodes = [candidate(1, 1000, 1000), candidate(2, 1000, 1000)];
+        nodes[1].labels.insert("zone".into(), "vault".into());
+        let placed = place(DeploymentId::from_uuid(Uuid::nil()), &wanted, &mut nodes).unwrap();
+        assert_eq!(placed.node_id, nodes[1].id);
+        let reason = "credential db is only for nodes with the label zone=\"vault\"";
+        assert_eq!(placed.rejected, [Rejection { node: "n1".into(), reason: reason.into() }]);
     }
 
     #[test]

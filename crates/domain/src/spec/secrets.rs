@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{InstanceSpec, LIST_MAX, fault::Faults, validate::is_env_name, volumes::parts};
-use crate::{id::CredentialId, name::Name};
+use crate::{
+    id::CredentialId,
+    name::{Labels, Name},
+};
 
 /// Longest value of a secret.
 pub const SECRET_MAX_BYTES: usize = 256 * 1024;
@@ -40,12 +43,23 @@ pub struct SecretUse {
 }
 
 /// One version of one credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Resolved {
     /// Which credential.
     pub credential_id: CredentialId,
     /// Which of its versions.
     pub version: u32,
+    /// Labels that a node must carry to be given it. Nodes are not told.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub node_labels: Labels,
+}
+
+impl SecretUse {
+    /// The whole of a credential as it is at the time.
+    #[must_use]
+    pub const fn new(credential: Name, target: SecretTarget) -> Self {
+        Self { credential, key: None, version: None, target, resolved: None }
+    }
 }
 
 /// How a container finds a value.

@@ -2,7 +2,7 @@
 //! converted by nobody: whoever reads it puts it where it may be.
 
 use domain::{
-    name::Name,
+    name::{Labels, Name},
     spec::{Resolved, SecretTarget, SecretUse},
 };
 
@@ -40,7 +40,7 @@ impl From<&SecretUse> for proto::SecretUse {
             key: secret.key.clone(),
             version: secret.version,
             target: Some(target),
-            resolved: secret.resolved.map(Into::into),
+            resolved: secret.resolved.as_ref().map(Into::into),
         }
     }
 }
@@ -52,12 +52,13 @@ impl TryFrom<proto::secret_use::Resolved> for Resolved {
         if m.version == 0 {
             return Err(ConvertError::new("version", Problem::OutOfRange));
         }
-        Ok(Self { credential_id: id("credential_id", &m.credential_id)?, version: m.version })
+        let credential_id = id("credential_id", &m.credential_id)?;
+        Ok(Self { credential_id, version: m.version, node_labels: Labels::new() })
     }
 }
 
-impl From<Resolved> for proto::secret_use::Resolved {
-    fn from(resolved: Resolved) -> Self {
+impl From<&Resolved> for proto::secret_use::Resolved {
+    fn from(resolved: &Resolved) -> Self {
         Self { credential_id: resolved.credential_id.to_string(), version: resolved.version }
     }
 }

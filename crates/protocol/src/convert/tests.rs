@@ -11,7 +11,7 @@ use domain::{
         Cause, Desired, FailureReason, Health, InstanceStatus, Outcome, Phase, Progress, PublishedPort,
         Report,
     },
-    name::Name,
+    name::{Labels, Name},
     node::{EngineState, NodeFacts, NodeHealth, StorageLimit},
     probe::{HttpCheck, HttpHeader, ProbeKind, ProbeResult, ProbeRole, ProbeSpec, StatusRange, Verdict},
     pull::{LayerProgress, PullProgress},
@@ -102,7 +102,7 @@ prop_compose! {
                 .prop_map(|(path, (mode, uid, gid))| SecretTarget::File { path, mode, uid, gid }),
         ],
         resolved in option::of((any::<u128>(), 1u32..).prop_map(|(id, version)| Resolved {
-            credential_id: CredentialId::from_uuid(Uuid::from_u128(id)), version,
+            credential_id: CredentialId::from_uuid(Uuid::from_u128(id)), version, node_labels: Labels::new(),
         })),
     ) -> SecretUse {
         SecretUse { credential: Name::parse(credential).unwrap(), key, version, target, resolved }
@@ -580,7 +580,11 @@ fn an_assignment() -> proto::Assignment {
         key: None,
         version: None,
         target: SecretTarget::file("/run/key"),
-        resolved: Some(Resolved { credential_id: CredentialId::from_uuid(Uuid::nil()), version: 1 }),
+        resolved: Some(Resolved {
+            credential_id: CredentialId::from_uuid(Uuid::nil()),
+            version: 1,
+            node_labels: Labels::new(),
+        }),
     });
     (&Assignment {
         instance_id: InstanceId::from_uuid(Uuid::nil()),

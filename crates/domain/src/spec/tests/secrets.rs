@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        super::{id::CredentialId, name::Name},
+        super::{
+            id::CredentialId,
+            name::{Labels, Name},
+        },
         *,
     },
     any::secrets,
@@ -92,7 +95,7 @@ fn two_things_cannot_be_in_one_place() {
 #[test]
 fn a_use_is_stored_with_what_it_was_found_to_mean() {
     let credential_id = CredentialId::from_uuid(uuid::Uuid::from_u128(7));
-    let resolved = Some(Resolved { credential_id, version: 2 });
+    let resolved = Some(Resolved { credential_id, version: 2, node_labels: Labels::new() });
     let secret = SecretUse { resolved, ..file("/run/key") };
     let stored = serde_json::json!({
         "credential": "app-key", "key": null, "version": null,
