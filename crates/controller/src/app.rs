@@ -28,7 +28,7 @@ use crate::{
         identity::{Identity, cache::Callers, keys::Keys, limits::Floods},
     },
     tasks,
-    vault::{self, VaultError},
+    vault::{self, VaultError, rekey::RekeyError},
 };
 
 /// Why the controller does not run.
@@ -52,6 +52,9 @@ pub enum AppError {
     /// The vault does not open.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// Not everything could be moved to another master key.
+    #[error(transparent)]
+    Rekey(#[from] RekeyError),
     /// The agents' side has no certificate.
     #[error("make the server's certificate")]
     Pki(#[from] PkiError),
@@ -169,6 +172,21 @@ fn providers(config: &Config, flows: SealingKey) -> Result<Providers, AppError> 
 /// # Errors
 /// When the database or the vault cannot be used.
 pub async fn with_services<T>(config: &Config, act: impl AsyncFnOnce(&Services) -> T) -> Result<T, AppError> {
+    with_store(config, async |store| {
+        let services = build(config, store, Supervisor::new(Handle::current())).await?;
+        Ok(act(&services).await)
+    })
+    .await
+}
+
+/// Runs `act` with the database at this version's schema; for commands that need no more.
+///
+/// # Errors
+/// When the database cannot be used, and those of `act`.
+pub async fn with_store<T>(
+    config: &Config,
+    act: impl AsyncFnOnce(Store) -> Result<T, AppError>,
+) -> Result<T, AppError> {
     prepare_data_dir(&config.data_dir)?;
     let access = match &config.database_url {
         Some(_) => None,
@@ -178,8 +196,7 @@ pub async fn with_services<T>(config: &Config, act: impl AsyncFnOnce(&Services) 
     let store = open_store(config, url.as_deref().or(access.as_ref().map(Access::url)).unwrap_or_default())?;
     let result = async {
         migrate(config, &store).await?;
-        let services = build(config, store.clone(), Supervisor::new(Handle::current())).await?;
-        Ok(act(&services).await)
+        act(store.clone()).await
     }
     .await;
     store.close();

@@ -30,6 +30,18 @@ pub enum Command {
     /// Does what needs no running controller: accounts and tokens.
     #[command(subcommand)]
     Admin(Admin),
+    /// Moves what is sealed to another master key, or opens all of it.
+    #[command(subcommand)]
+    Vault(Vault),
+}
+
+/// What is done with the vault as a whole; also while controllers run.
+#[derive(Subcommand)]
+pub enum Vault {
+    /// Seals everything anew with the key in master.key.next (or A67_MASTER_KEY_NEXT), which is made if it is not there, and puts it in the place of master.key. Run again after an interruption, it goes on.
+    Rekey,
+    /// Opens everything that is sealed, and says what does not open; exits 0 if all of it does, else 1.
+    Verify,
 }
 
 /// What needs no running controller.
@@ -213,6 +225,15 @@ mod tests {
         assert_eq!(overlap("admin rotate-signing-key"), None);
         assert_eq!(overlap("admin rotate-signing-key --overlap-hours 0"), Some(0));
         assert!(admin("admin rotate-signing-key --overlap-hours 8785").is_err());
+    }
+
+    #[test]
+    fn the_vault_is_moved_and_verified() {
+        for (line, moves) in [("vault rekey", true), ("vault verify", false)] {
+            let Ok(Command::Vault(vault)) = parsed(line).map(|cli| cli.command) else { panic!("{line}") };
+            assert_eq!(matches!(vault, Vault::Rekey), moves);
+        }
+        assert!(parsed("vault").is_err());
     }
 
     #[test]

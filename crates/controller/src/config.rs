@@ -66,6 +66,10 @@ pub struct Config {
     pub master_key_file: Option<PathBuf>,
     /// The master key itself, instead of a file.
     pub master_key: Option<Zeroizing<String>>,
+    /// The master key that is about to take its place, while the vault is being moved.
+    pub master_key_next: Option<Zeroizing<String>>,
+    /// Whether those who have the permission may see values of credentials.
+    pub reveal_enabled: bool,
     /// Where PostgreSQL's programs are; without it they are looked for.
     pub postgres_bin_dir: Option<PathBuf>,
     /// Who runs PostgreSQL when the controller is root.
@@ -142,6 +146,8 @@ impl Default for Config {
             log_format: LogFormat::Auto,
             master_key_file: None,
             master_key: None,
+            master_key_next: None,
+            reveal_enabled: false,
             postgres_bin_dir: None,
             postgres_user: None,
             bcrypt_cost: 12,
@@ -275,6 +281,11 @@ impl Config {
             self.master_key.is_none() || self.master_key_file.is_none(),
             "master_key",
             "and master_key_file exclude each other",
+        )?;
+        require(
+            self.master_key_next.is_none() || self.master_key.is_some(),
+            "master_key_next",
+            "goes with master_key only; beside a file, the next key is a file too",
         )
     }
 
@@ -352,6 +363,7 @@ impl Config {
             registration: self.registration,
             audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 3600),
             certificate_lifetime: CERTIFICATE_LIFETIME,
+            reveal_enabled: self.reveal_enabled,
         }
     }
 }
@@ -423,6 +435,8 @@ mod tests {
             c.master_key_file = Some("/key".into());
         };
         assert!(refused(both).contains("master_key"));
+        let alone = |c: &mut Config| c.master_key_next = Some(Zeroizing::new("secret".to_owned()));
+        assert!(refused(alone).contains("master_key_next"));
     }
 
     /// Loads from these variables and, if there is any, this file.
@@ -448,6 +462,8 @@ mod tests {
             ("log_format", "json"),
             ("master_key_file", "/key"),
             ("master_key", "AAAA"),
+            ("master_key_next", "BBBB"),
+            ("reveal_enabled", "true"),
             ("postgres_bin_dir", "/pg"),
             ("postgres_user", "pg"),
             ("bcrypt_cost", "10"),

@@ -129,6 +129,12 @@ impl Error {
         Self { fields, ..Self::new(ErrorKind::InvalidArgument, "invalid_fields", message) }
     }
 
+    /// Says what is wrong where, too.
+    #[must_use]
+    pub fn with_fields(self, fields: Vec<FieldFault>) -> Self {
+        Self { fields, ..self }
+    }
+
     /// One such field.
     #[must_use]
     pub fn invalid_field(field: impl Into<String>, message: impl Into<String>) -> Self {
@@ -232,6 +238,11 @@ impl From<StoreError> for Error {
                 }
                 Refusal::InProgress(_) => refused(ErrorKind::Conflict, "operation_in_progress", &refusal),
                 Refusal::KeyReused => refused(ErrorKind::Conflict, "idempotency_key_reused", &refusal),
+                Refusal::Invalid(faults) => Self::invalid(faults.clone()),
+                Refusal::TooMany(..) => refused(ErrorKind::Conflict, "too_many", &refusal),
+                Refusal::RegistryTaken(_) => refused(ErrorKind::AlreadyExists, "registry_taken", &refusal),
+                Refusal::OtherRegistry => refused(ErrorKind::InvalidArgument, "other_registry", &refusal),
+                Refusal::OtherRekey => refused(ErrorKind::Conflict, "other_rekey", &refusal),
             },
             StoreError::Unavailable(_) => Self::new(
                 ErrorKind::Unavailable,
@@ -239,6 +250,17 @@ impl From<StoreError> for Error {
                 "the database is not available; try again",
             )
             .because(error),
+            // The key may be on its way to this controller; a change of a value stays one.
+            StoreError::Unsealable(_) => Self::new(
+                ErrorKind::Unavailable,
+                "vault_unavailable",
+                "nothing can be sealed at the moment; try again",
+            )
+            .because(error),
+            StoreError::NotOpened { ref credential, .. } => {
+                let message = format!("credential {credential} does not open; see `vault verify`");
+                Self::new(ErrorKind::Internal, "credential_not_opened", message).because(error)
+            }
             StoreError::Database(..) | StoreError::Corrupt(..) | StoreError::Migration(_) => {
                 Self::internal(error)
             }

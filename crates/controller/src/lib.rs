@@ -35,6 +35,7 @@ pub mod postgres;
 pub mod service;
 pub mod tasks;
 pub mod vault;
+mod vault_command;
 
 use std::process::ExitCode;
 
@@ -86,6 +87,10 @@ async fn dispatch(config: Config, command: Command) -> ExitCode {
         Command::Serve => Box::pin(app::serve(config)).await,
         Command::Migrate => Box::pin(app::migrate_only(&config)).await,
         Command::Admin(admin) => return Box::pin(administer(&config, admin)).await,
+        Command::Vault(vault) => match Box::pin(vault_command::run(&config, vault)).await {
+            Ok(code) => return code,
+            Err(e) => Err(e),
+        },
         Command::Openapi | Command::Healthcheck => Ok(()),
     };
     match result {

@@ -45,6 +45,11 @@ const ACTIONS: &[(&str, &str)] = &[
     ("auth_logout_all", "sign_out_everywhere"),
     ("auth_password", "password_change"),
     ("auth_register", "account_register"),
+    ("credential_create", "credential_create"),
+    ("credential_delete", "credential_delete"),
+    ("credential_replace", "credential_replace"),
+    ("credential_reveal", "credential_reveal"),
+    ("credential_rollback", "credential_rollback"),
     ("deployment_create", "deployment_create"),
     ("deployment_delete", "deployment_delete"),
     ("enrolment_token_create", "enrolment_token_create"),
@@ -166,7 +171,7 @@ fn every_operation_that_changes_something_has_a_row_here() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_change_is_one_line_with_who_from_where_what_and_in_which_request() {
-    let api = Api::new().await;
+    let api = Api::with(|config| config.reveal_enabled = true).await;
     let token = api.account("boss", Role::Admin).await;
     let boss = ("boss", Some(token.as_str()));
     let mut walk = Walk { api: &api, seen: BTreeMap::new() };
@@ -190,6 +195,15 @@ async fn every_change_is_one_line_with_who_from_where_what_and_in_which_request(
     walk.step("settings_update", boss, (patch, "/settings"), json!({"registration": "closed"})).await;
     let labels = json!({"labels": {"zone": "a"}, "uses": 3});
     walk.step("enrolment_token_create", boss, (post.clone(), "/enrolment-tokens"), labels).await;
+
+    let db = json!({"name": "db", "kind": "secret", "value": "x"});
+    walk.step("credential_create", boss, (post.clone(), "/credentials"), db).await;
+    let path = (put.clone(), "/credentials/db/value");
+    walk.step("credential_replace", boss, path, json!({"value": "y"})).await;
+    let path = (post.clone(), "/credentials/db/rollback");
+    walk.step("credential_rollback", boss, path, json!({"version": 1})).await;
+    walk.step("credential_reveal", boss, (post.clone(), "/credentials/db/reveal"), json!({})).await;
+    walk.step("credential_delete", boss, (delete.clone(), "/credentials/db"), Value::Null).await;
 
     walk.step("project_create", boss, (post.clone(), "/projects"), json!({"name": "shop"})).await;
     let member = "/projects/shop/members/anna";

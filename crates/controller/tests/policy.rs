@@ -24,22 +24,28 @@ use controller::{
     auth::{
         password::Password,
         policy::{
-            self, AccountsRead, AccountsWrite, AuditRead, DeploymentsRead, DeploymentsWrite, EventsRead,
-            MembersWrite, NodesRead, NodesWrite, OwnAccount, OwnTokens, OwnTokensRead, Permission,
-            ProjectsRead, ProjectsWrite, Reach, Rule, SettingsRead, SettingsWrite,
+            self, AccountsRead, AccountsWrite, AuditRead, CredentialsRead, CredentialsReveal,
+            CredentialsWrite, DeploymentsRead, DeploymentsWrite, EventsRead, MembersWrite, NodesRead,
+            NodesWrite, OwnAccount, OwnTokens, OwnTokensRead, Permission, ProjectsRead, ProjectsWrite, Reach,
+            Rule, SettingsRead, SettingsWrite,
         },
         role::Role,
     },
     fleet::{sessions::Request, streams::LogLine},
     http,
-    service::identity::{session::SignInFrom, token::TokenWish},
+    service::{
+        credentials::CredentialWish,
+        identity::{session::SignInFrom, token::TokenWish},
+    },
 };
 use domain::{
+    credential::CredentialValue,
     deployment::{DeploymentSpec, InstanceSpec},
     dossier::Dossier,
-    id::{DeploymentId, NodeId, ProjectId},
+    id::{CredentialId, DeploymentId, NodeId, ProjectId},
     name::{Labels, Name},
     node::{NodeFacts, NodeState},
+    secret::Secret,
 };
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -89,6 +95,15 @@ const OPERATIONS: &[(&str, Option<Rule>)] = &[
     ("member_list", Some(ProjectsRead::RULE)),
     ("member_set", Some(MembersWrite::RULE)),
     ("member_remove", Some(MembersWrite::RULE)),
+    ("credential_create", Some(CredentialsWrite::RULE)),
+    ("credential_list", Some(CredentialsRead::RULE)),
+    ("credential_get", Some(CredentialsRead::RULE)),
+    ("credential_delete", Some(CredentialsWrite::RULE)),
+    ("credential_replace", Some(CredentialsWrite::RULE)),
+    ("credential_version_list", Some(CredentialsRead::RULE)),
+    ("credential_rollback", Some(CredentialsWrite::RULE)),
+    ("credential_used_by", Some(CredentialsRead::RULE)),
+    ("credential_reveal", Some(CredentialsReveal::RULE)),
     ("deployment_create", Some(DeploymentsWrite::RULE)),
     ("deployment_list", Some(DeploymentsRead::RULE)),
     ("deployment_get", Some(DeploymentsRead::RULE)),
@@ -108,7 +123,7 @@ const OPERATIONS: &[(&str, Option<Rule>)] = &[
 
 /// What an operation without an object of a project in its path says of one.
 fn names_project_in_body(operation: &str) -> bool {
-    operation == "deployment_create"
+    matches!(operation, "deployment_create" | "credential_create")
 }
 
 /// An operation of the document.
@@ -124,7 +139,7 @@ struct Operation {
 impl Operation {
     fn is_about_a_project(&self) -> bool {
         names_project_in_body(&self.id)
-            || ["{project}", "{deployment}", "{instance}", "{operation}"]
+            || ["{project}", "{credential}", "{deployment}", "{instance}", "{operation}"]
                 .iter()
                 .any(|p| self.path.contains(p))
     }
@@ -210,7 +225,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let api = Api::new().await;
+        let api = Api::with(|config| config.reveal_enabled = true).await;
         let store = &api.services.store;
         let node = ready_node(&api).await;
         let (a, b) = (Uuid::now_v7().into(), Uuid::now_v7().into());
@@ -288,6 +303,17 @@ impl World {
         self.api.services.store.dossier_insert(self.node, &[dossier]).await.unwrap();
     }
 
+    /// A new credential of project `a`.
+    async fn credential(&self) -> CredentialId {
+        let wish = CredentialWish {
+            project_id: self.a,
+            name: format!("c{}", self.number()),
+            node_labels: Labels::new(),
+            value: CredentialValue::Bytes(Secret::copy_of(b"hunter2")),
+        };
+        self.api.services.credential_create(wish, &Actor::system()).await.unwrap().id
+    }
+
     fn number(&self) -> u32 {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
@@ -308,6 +334,7 @@ impl World {
                     self.death(web).await;
                     "1".to_owned()
                 }
+                "{credential}" => self.credential().await.to_string(),
                 "{node}" => self.node.to_string(),
                 "{account}" => {
                     self.membership(self.a, &self.stranger.name, Role::Viewer).await;
@@ -340,6 +367,11 @@ impl World {
             "deployment_create" => {
                 json!({"name": format!("d{}", self.number()), "image": "app:1", "replicas": 0, "project": "a"})
             }
+            "credential_create" => {
+                json!({"name": format!("n{}", self.number()), "kind": "secret", "value": "x", "project": "a"})
+            }
+            "credential_replace" => json!({"value": "x"}),
+            "credential_rollback" => json!({"version": 1}),
             "member_set" => json!({"role": "viewer"}),
             "project_create" => json!({"name": format!("p{}", self.number())}),
             _ => json!({}),
@@ -358,6 +390,7 @@ impl World {
     /// What refused requests must leave as it is.
     async fn state(&self) -> Vec<String> {
         let query = "select concat_ws(' ', (select count(*) from operations), (select count(*) from deployments), \
+            (select string_agg(id || ' ' || latest, ',' order by id) from credentials), \
             (select count(*) from accounts), (select count(*) from invites), \
             (select count(*) from instances where desired = 'running'), \
             (select string_agg(name || coalesce(deleted_at::text, ''), ',' order by name) from projects), \

@@ -23,6 +23,7 @@ use self::request::{
 use crate::{
     Refusal, Store, StoreError,
     audit::{Actor, spec_shown},
+    credential::{env_warning_in_txn, secrets_resolve_in_txn, uses_insert_in_txn},
     error::violates,
     operation::{OperationNew, operation_insert_in_txn},
     project::project_share_in_txn,
@@ -123,19 +124,22 @@ impl Store {
     /// the same request, answers that request's operation and changes nothing.
     ///
     /// # Errors
-    /// [`Refusal::NameTaken`], [`Refusal::KeyReused`], [`Refusal::Missing`] for the project.
+    /// [`Refusal::NameTaken`], [`Refusal::KeyReused`], [`Refusal::Missing`] for the project,
+    /// [`Refusal::Invalid`] for uses of credentials that cannot be served.
     pub async fn deployment_create(
         &self,
         new: &DeploymentNew,
         actor: &Actor,
     ) -> Result<OperationId, StoreError> {
-        let spec =
-            serde_json::to_value(&new.spec).map_err(|e| StoreError::corrupt("deployment's spec", e))?;
         self.transact("deployment_create", async |conn| {
             if let Some(earlier) = idempotent_in_txn(conn, new, actor).await? {
                 return Ok(earlier);
             }
             let project = project_share_in_txn(conn, new.project_id).await?;
+            let mut spec = new.spec.clone();
+            secrets_resolve_in_txn(conn, self, new.project_id, &mut spec).await?;
+            let stored =
+                serde_json::to_value(&spec).map_err(|e| StoreError::corrupt("deployment's spec", e))?;
             diesel::insert_into(deployments::table)
                 .values((
                     deployments::id.eq(new.id.uuid()),
@@ -153,13 +157,15 @@ impl Store {
                 .values((
                     revisions::deployment_id.eq(new.id.uuid()),
                     revisions::number.eq(1),
-                    revisions::spec.eq(&spec),
+                    revisions::spec.eq(&stored),
                     revisions::created_by.eq(&actor.name),
                     revisions::template.eq(1),
                     revisions::cause.eq("created"),
                 ))
                 .execute(conn)
                 .await?;
+            uses_insert_in_txn(conn, new.id, 1, &spec.instance).await?;
+            env_warning_in_txn(conn, (new.id, &new.name), None, &spec.instance).await?;
             let operation = OperationNew {
                 total: new.spec.replicas,
                 deadline_seconds: new.spec.progress_deadline_seconds,

@@ -1,6 +1,7 @@
 //! What can go wrong with the store, as far as a caller can act on it.
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use domain::spec::FieldFault;
 
 /// Why the database's own state refuses a request that is well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,8 +15,8 @@ pub enum Refusal {
     /// The thing is on its way out.
     #[error("{0:?} is being deleted")]
     Deleting(String),
-    /// The project has deployments.
-    #[error("the project {0:?} has deployments; delete them first")]
+    /// The project has deployments or credentials.
+    #[error("the project {0:?} has deployments or credentials; delete them first")]
     NotEmpty(String),
     /// There always is a default project.
     #[error("the default project cannot be deleted")]
@@ -29,6 +30,21 @@ pub enum Refusal {
     /// The same idempotency key came with another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// Fields that are not allowed to be what they are, in the state as it is.
+    #[error("{} fields are not allowed to be what they are", .0.len())]
+    Invalid(Vec<FieldFault>),
+    /// There are as many as there may be.
+    #[error("there are {1} {0}, which is the most there may be")]
+    TooMany(&'static str, u32),
+    /// The project has a login for that registry and those nodes.
+    #[error("the project has a login for {0} and these nodes already; replace it")]
+    RegistryTaken(String),
+    /// A login stays one at its registry.
+    #[error("the login is for another registry; make a credential of its own")]
+    OtherRegistry,
+    /// The fleet is sealed with other keys than those, or moves between others.
+    #[error("the fleet is not sealed with that master key, or is being moved to another one")]
+    OtherRekey,
     /// The deployment has another revision than whoever asks has seen.
     #[error("the deployment is at revision {0} by now; read it again")]
     RevisionChanged(u32),
@@ -53,6 +69,18 @@ pub enum StoreError {
     /// A stored value is not what this version writes.
     #[error("a stored {0} cannot be read")]
     Corrupt(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A value cannot be sealed. Nothing was changed.
+    #[error("a value cannot be sealed")]
+    Unsealable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A credential does not open: it was changed, belongs elsewhere, or its key is missing.
+    #[error("credential {credential} does not open")]
+    NotOpened {
+        /// Name, id and version.
+        credential: String,
+        /// Why; tells nothing of the value.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Migrations could not be applied.
     #[error("the database could not be migrated")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),

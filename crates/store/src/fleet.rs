@@ -1,7 +1,7 @@
 //! What there is one of: the fleet's identity, its CA, and the keys that sign tokens.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{Timestamp, id::FleetId};
 use uuid::Uuid;
 
@@ -24,6 +24,8 @@ pub struct FleetRow {
     pub ca_certificate_der: Vec<u8>,
     /// The CA's key, sealed.
     pub ca_key_sealed: Vec<u8>,
+    /// Names the master key that everything new is sealed with.
+    seals_with: Option<Vec<u8>>,
 }
 
 impl FleetRow {
@@ -34,8 +36,10 @@ impl FleetRow {
         master_key_check: Vec<u8>,
         ca_certificate_der: Vec<u8>,
         ca_key_sealed: Vec<u8>,
+        seals_with: Vec<u8>,
     ) -> Self {
-        Self { id: id.uuid(), master_key_check, ca_certificate_der, ca_key_sealed }
+        let seals_with = Some(seals_with);
+        Self { id: id.uuid(), master_key_check, ca_certificate_der, ca_key_sealed, seals_with }
     }
 
     /// The fleet's id.
@@ -98,38 +102,44 @@ impl Store {
             .await?)
     }
 
-    /// Adds a key, made at `created_at`. A kid that is there already changes nothing.
+    /// Adds a key, made at `created_at` and sealed with that master key. A kid that is
+    /// there already changes nothing.
     ///
     /// # Errors
-    /// When the database is not there.
+    /// [`StoreError::Unsealable`] when the fleet is sealed with another master key by now.
     pub async fn signing_key_insert(
         &self,
         row: SigningKeyRow,
+        master_key: &[u8],
         created_at: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut conn = self.conn().await?;
-        diesel::insert_into(signing_keys::table)
-            .values((&row, signing_keys::created_at.eq(created_at)))
-            .on_conflict_do_nothing()
-            .execute(&mut conn)
-            .await?;
-        Ok(())
+        self.transact("signing_key_insert", async |conn| {
+            sealed_with_in_txn(conn, master_key).await?;
+            diesel::insert_into(signing_keys::table)
+                .values((&row, signing_keys::created_at.eq(created_at)))
+                .on_conflict_do_nothing()
+                .execute(conn)
+                .await?;
+            Ok(())
+        })
+        .await
     }
 
-    /// Adds a key that signs from now on. The tokens of all older ones are good until
+    /// Adds a key that signs from now on, sealed with that master key. The tokens of all older ones are good until
     /// `retire_at`, or until an earlier moment that was set before.
     ///
     /// # Errors
-    /// When the database is not there, or has no fleet yet.
+    /// [`StoreError::Unsealable`] when the fleet is sealed with another master key by now.
     pub async fn signing_key_rotate(
         &self,
         row: &SigningKeyRow,
+        master_key: &[u8],
         retire_at: Timestamp,
         actor: &Actor,
     ) -> Result<(), StoreError> {
         self.transact("signing_key_rotate", async |conn| {
             // One at a time, so that each sees the other's key.
-            fleet::table.select(fleet::id).for_update().first::<Uuid>(conn).await?;
+            sealed_with_in_txn(conn, master_key).await?;
             let newest = signing_keys::table.select(diesel::dsl::max(signing_keys::created_at));
             let newest: Option<Timestamp> = newest.first(conn).await?;
             let later = signing_keys::retired_at.is_null().or(signing_keys::retired_at.gt(Some(retire_at)));
@@ -151,4 +161,14 @@ impl Store {
         })
         .await
     }
+}
+
+/// Makes sure that the fleet is sealed with a master key, and stays so until this
+/// transaction is over; one at a time.
+async fn sealed_with_in_txn(conn: &mut AsyncPgConnection, master_key: &[u8]) -> Result<(), StoreError> {
+    let now: Option<Vec<u8>> = fleet::table.select(fleet::seals_with).for_update().first(conn).await?;
+    if now.as_deref().is_none_or(|now| now == master_key) {
+        return Ok(());
+    }
+    Err(StoreError::Unsealable("the fleet is sealed with another master key by now".into()))
 }

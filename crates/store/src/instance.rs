@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     Refusal, Store, StoreError,
     audit::{Actor, AuditNew, audit_insert_on_conn},
+    credential::LoginsOfNode,
     deployment::read_spec,
     event::{EventNew, Severity, event_insert_on_conn},
     operation::{OperationNew, operation_insert_in_txn},
@@ -333,14 +334,14 @@ impl Store {
         since: Option<u64>,
     ) -> Result<(u64, Vec<(Assignment, bool)>), StoreError> {
         self.transact("assignments_since", async |conn| {
-            let revision: Option<i64> = nodes::table
+            let known: Option<(i64, serde_json::Value)> = nodes::table
                 .filter(nodes::id.eq(node.uuid()))
-                .select(nodes::assignment_revision)
+                .select((nodes::assignment_revision, nodes::labels))
                 .for_share()
                 .first(conn)
                 .await
                 .optional()?;
-            let revision = revision.ok_or(Refusal::Missing("node"))?;
+            let (revision, labels) = known.ok_or(Refusal::Missing("node"))?;
             let same_revision = revisions::deployment_id
                 .eq(instances::deployment_id)
                 .and(revisions::number.eq(instances::revision));
@@ -351,6 +352,7 @@ impl Store {
                 .select((
                     (instances::id, instances::deployment_id, deployments::name, instances::revision),
                     (revisions::spec, instances::desired, instances::restart_generation, instances::assigned),
+                    deployments::project_id,
                 ))
                 .order(instances::id)
                 .into_boxed();
@@ -361,27 +363,30 @@ impl Store {
                 }
             };
             let rows: Vec<AssignmentRow> = query.load(conn).await?;
-            let rows = rows.into_iter().map(read_assignment).collect::<Result<_, _>>()?;
+            let logins = LoginsOfNode::read_in_txn(conn, labels, rows.iter().map(|row| row.2)).await?;
+            let rows = rows.into_iter().map(|row| read_assignment(row, &logins)).collect::<Result<_, _>>()?;
             Ok((u64::try_from(revision).unwrap_or_default(), rows))
         })
         .await
     }
 }
 
-type AssignmentRow = ((Uuid, Uuid, String, i32), (serde_json::Value, String, i32, bool));
+type AssignmentRow = ((Uuid, Uuid, String, i32), (serde_json::Value, String, i32, bool), Uuid);
 
 fn read_assignment(
-    ((id, deployment, name, revision), (spec, desired, generation, assigned)): AssignmentRow,
+    ((id, deployment, name, revision), (spec, desired, generation, assigned), project): AssignmentRow,
+    logins: &LoginsOfNode,
 ) -> Result<(Assignment, bool), StoreError> {
+    let spec = read_spec(spec)?.instance;
     let assignment = Assignment {
         instance_id: id.into(),
         deployment_id: deployment.into(),
         deployment_name: name,
         revision: u32::try_from(revision).unwrap_or_default(),
-        spec: read_spec(spec)?.instance,
+        registry_credential: logins.choose(project, &spec.image),
+        spec,
         desired: read_desired(desired)?,
         restart_generation: u32::try_from(generation).unwrap_or_default(),
-        registry_credential: None,
     };
     Ok((assignment, assigned))
 }

@@ -21,6 +21,7 @@
 //! | [`node`] | nodes, node_certificates, enrolment_tokens |
 //! | [`project`] | projects, project_members |
 //! | [`deployment`] | deployments, revisions |
+//! | [`credential`] | credentials, credential_versions, credential_uses, sealing_epochs |
 //! | [`instance`] | instances: requests, assignments, reports |
 //! | [`dossier`] | instance_dossiers |
 //! | [`orchestrate`] | the planning transaction |
@@ -34,6 +35,7 @@ pub mod account;
 pub mod api_token;
 pub mod audit;
 pub mod caller;
+pub mod credential;
 pub mod deployment;
 pub mod dossier;
 mod error;

@@ -1,6 +1,9 @@
 //! The pool. Its connections live on the main runtime.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
@@ -14,6 +17,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 
 use crate::{
     StoreError,
+    credential::Sealer,
     url::{DatabaseUrl, TlsRoots},
     wake::Revocations,
     watched::Watched,
@@ -41,6 +45,7 @@ pub struct Store {
     pool: deadpool::Pool<AsyncPgConnection>,
     settings: StoreSettings,
     revocations: Revocations,
+    sealer: Arc<OnceLock<Arc<dyn Sealer>>>,
 }
 
 impl Store {
@@ -78,13 +83,17 @@ impl Store {
             .runtime(::deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| unavailable(e.into()))?;
-        Ok(Self { pool, settings, revocations: Revocations::default() })
+        Ok(Self { pool, settings, revocations: Revocations::default(), sealer: Arc::default() })
     }
 
     /// How often access was ended; shared by all clones.
     #[must_use]
     pub fn revocations(&self) -> &Revocations {
         &self.revocations
+    }
+
+    pub(crate) fn sealer_cell(&self) -> &OnceLock<Arc<dyn Sealer>> {
+        &self.sealer
     }
 
     /// A connection from the pool, within five seconds.

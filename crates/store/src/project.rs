@@ -15,7 +15,7 @@ use crate::{
     caller::Visible,
     error::violates,
     page::fetch_limit,
-    schema::{accounts, deployments, project_members, projects},
+    schema::{accounts, credentials, deployments, project_members, projects},
     wake::{Wake, wake_in_txn},
 };
 
@@ -183,6 +183,11 @@ impl Store {
                 .filter(deployments::project_id.eq(id.uuid()))
                 .filter(deployments::deleted_at.is_null());
             if diesel::select(diesel::dsl::exists(present)).get_result(conn).await? {
+                return Err(Refusal::NotEmpty(project.name).into());
+            }
+            // The same holds for credentials; nothing secret goes without being named.
+            let secrets = credentials::table.filter(credentials::project_id.eq(id.uuid()));
+            if diesel::select(diesel::dsl::exists(secrets)).get_result(conn).await? {
                 return Err(Refusal::NotEmpty(project.name).into());
             }
             diesel::update(projects::table.filter(projects::id.eq(id.uuid())))

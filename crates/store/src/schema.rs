@@ -104,6 +104,8 @@ diesel::table! {
         ca_key_sealed -> Bytea,
         created_at -> Timestamptz,
         singleton -> Bool,
+        seals_with -> Nullable<Bytea>,
+        next_key_check -> Nullable<Bytea>,
         replacement_paused -> Nullable<Text>,
     }
 }
@@ -379,10 +381,63 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    credential_uses (deployment_id, revision, position) {
+        deployment_id -> Uuid,
+        revision -> Integer,
+        position -> Integer,
+        credential_id -> Uuid,
+        version -> Integer,
+        follows -> Bool,
+    }
+}
+
+diesel::table! {
+    credential_versions (credential_id, version) {
+        credential_id -> Uuid,
+        version -> Integer,
+        form -> Text,
+        sealed -> Bytea,
+        sealed_by -> Bytea,
+        epoch -> Integer,
+        shown -> Jsonb,
+        restored_from -> Nullable<Integer>,
+        created_at -> Timestamptz,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    credentials (id) {
+        id -> Uuid,
+        project_id -> Uuid,
+        name -> Text,
+        kind -> Text,
+        node_labels -> Jsonb,
+        registry_host -> Nullable<Text>,
+        latest -> Integer,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    sealing_epochs (master_key, purpose, epoch) {
+        master_key -> Bytea,
+        purpose -> Text,
+        epoch -> Integer,
+        sealed_count -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     accounts,
     api_tokens,
     audit_log,
+    credential_uses,
+    credential_versions,
+    credentials,
     deployments,
     enrolment_tokens,
     events,
@@ -405,6 +460,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     rate_limits,
     refresh_tokens,
     revisions,
+    sealing_epochs,
     sessions,
     settings,
     signing_keys,
@@ -424,3 +480,7 @@ diesel::joinable!(project_members -> accounts (account_id));
 diesel::joinable!(identities -> accounts (account_id));
 diesel::joinable!(refresh_tokens -> sessions (session_id));
 diesel::joinable!(oauth_codes -> accounts (account_id));
+diesel::joinable!(credentials -> projects (project_id));
+diesel::joinable!(credential_versions -> credentials (credential_id));
+diesel::joinable!(credential_uses -> credentials (credential_id));
+diesel::joinable!(credential_uses -> deployments (deployment_id));

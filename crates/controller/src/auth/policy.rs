@@ -62,6 +62,12 @@ table! {
     DeploymentsRead = "deployments:read", Project, Viewer;
     /// Declaring and deleting deployments; restarting, stopping and starting instances.
     DeploymentsWrite = "deployments:write", Project, Operator;
+    /// Credentials, without their values.
+    CredentialsRead = "credentials:read", Project, Viewer;
+    /// Making, replacing and deleting credentials.
+    CredentialsWrite = "credentials:write", Project, Operator;
+    /// Seeing values of credentials, where the configuration allows it at all.
+    CredentialsReveal = "credentials:reveal", Project, Admin;
     /// What happened.
     EventsRead = "events:read", Project, Viewer;
     /// Projects and who is a member.

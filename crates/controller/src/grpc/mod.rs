@@ -7,6 +7,7 @@
 mod dossiers;
 mod identity;
 mod metrics;
+mod secrets;
 mod session;
 mod streams;
 
@@ -176,7 +177,7 @@ impl AgentService for Grpc {
         &self,
         request: Request<proto::FetchSecretsRequest>,
     ) -> Result<Response<Self::FetchSecretsStream>, Status> {
-        self.caller(&request).await?;
-        Err(Status::unimplemented("this controller has no vault"))
+        let node = self.caller(&request).await?;
+        secrets::fetch(self.0.clone(), node, request.into_inner()).await
     }
 }

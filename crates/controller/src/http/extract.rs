@@ -209,6 +209,22 @@ impl<T: DeserializeOwned> Body<T> {
         self.read_with_bytes().map(|(value, _)| value)
     }
 
+    /// Reads one that holds secrets. What cannot be read is told by its place alone, if
+    /// that is one of `fields`: a secret in the wrong place would be quoted otherwise, as a
+    /// name, as a number, as what was expected there.
+    pub fn read_secret(self, fields: &[&'static str]) -> Result<T, Error> {
+        if !self.is_json {
+            return Err(Error::new(ErrorKind::Malformed, "not_json", "the body must be application/json"));
+        }
+        let bytes = self.bytes?;
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| secret_error(&e, fields))?;
+        reader
+            .end()
+            .map_err(|_| Error::new(ErrorKind::Malformed, "bad_json", "the body goes on after its end"))?;
+        Ok(value)
+    }
+
     /// Reads it, and gives it as it came, for its hash.
     pub fn read_with_bytes(self) -> Result<(T, Bytes), Error> {
         if !self.is_json {
@@ -272,6 +288,22 @@ fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
         (path, Some(rest)) => format!("{path}.{}", rest.trim_end_matches('`')),
     };
     Error::malformed_field(path, message)
+}
+
+/// See [`Body::read_secret`].
+fn secret_error(error: &serde_path_to_error::Error<serde_json::Error>, fields: &[&'static str]) -> Error {
+    if !error.inner().is_data() {
+        return Error::new(ErrorKind::Malformed, "bad_json", "the body is not JSON");
+    }
+    let path = error.path().to_string();
+    match fields.iter().find(|field| **field == path) {
+        Some(field) => Error::malformed_field((*field).to_owned(), "cannot be read as what it must be"),
+        None => Error::new(
+            ErrorKind::Malformed,
+            "bad_field",
+            "a field is missing, is not known, or cannot be read; which, and why, is not said, since it may be secret",
+        ),
+    }
 }
 
 /// Takes quoted values out of serde's message: `invalid type: string "x"`.

@@ -28,6 +28,7 @@ use super::problem::{FieldProblem, Problem};
         (name = "auth", description = "Accounts, sessions, tokens"),
         (name = "nodes", description = "Docker hosts with an agent"),
         (name = "projects", description = "What deployments belong to, and who is a member"),
+        (name = "credentials", description = "The vault: values go in and are not shown again"),
         (name = "deployments", description = "What shall run"),
         (name = "instances", description = "What runs, copy by copy"),
         (name = "operations", description = "What was asked for, and what became of it"),

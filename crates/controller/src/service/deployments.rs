@@ -46,12 +46,6 @@ impl Services {
             let message = "must not look like an id".to_owned();
             faults.insert(0, FieldFault { field: "name".into(), message });
         }
-        faults.extend(declaration.spec.instance.secrets.iter().enumerate().map(|(index, secret)| {
-            FieldFault {
-                field: format!("secrets[{index}].credential"),
-                message: format!("no such credential: {}", secret.credential),
-            }
-        }));
         if !faults.is_empty() {
             return Err(Error::invalid(faults));
         }

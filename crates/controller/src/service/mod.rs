@@ -1,6 +1,7 @@
 //! Use cases, free of transport: what REST and gRPC handlers call.
 
 pub mod audit;
+pub mod credentials;
 pub mod deployments;
 pub mod enrolment;
 pub mod first_admin;
@@ -8,6 +9,7 @@ pub mod flood;
 pub mod identity;
 pub mod logs;
 pub mod projects;
+pub mod secrets;
 pub mod settings;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -56,6 +58,8 @@ pub struct Settings {
     pub audit_retention: Duration,
     /// For how long a node's certificate is good.
     pub certificate_lifetime: Duration,
+    /// Whether those who have the permission may see values of credentials.
+    pub reveal_enabled: bool,
 }
 
 /// What stands between clients and the API.

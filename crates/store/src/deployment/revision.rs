@@ -14,6 +14,7 @@ use domain::{
     operation::OperationKind,
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{
     DeploymentKey, read_spec,
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     Refusal, Store, StoreError,
     audit::{Actor, spec_shown},
+    credential::{env_warning_in_txn, secrets_resolve_in_txn, uses_insert_in_txn},
     operation::{OperationNew, operation_insert_in_txn},
     schema::{deployments, revisions},
 };
@@ -117,6 +119,8 @@ pub(crate) async fn deployment_revise_in_txn(
     let base = locked.stable_revision.unwrap_or(locked.revision);
     let inserted =
         revision_insert_in_txn(conn, locked.id, new.spec, &new.cause, new.template, &actor.name).await?;
+    let (was, is) = (Some(&before.spec.instance), &new.spec.instance);
+    env_warning_in_txn(conn, (locked.id, &locked.name), was, is).await?;
     // Where all copies stay as they are, what was good before is as good now.
     let alike = inserted.template == before.template && locked.stable_revision == Some(locked.revision);
     let stable = if alike { Some(inserted.number) } else { locked.stable_revision };
@@ -207,6 +211,7 @@ pub(crate) async fn revision_insert_in_txn(
         ))
         .execute(conn)
         .await?;
+    uses_insert_in_txn(conn, deployment, number, &spec.instance).await?;
     Ok(Inserted { number, template })
 }
 
@@ -247,18 +252,41 @@ pub(crate) async fn revision_in_txn(
 }
 
 impl Store {
-    /// Makes a new revision; see [`RevisionNew`].
+    /// Makes a new revision; see [`RevisionNew`]. What its uses of credentials mean is
+    /// found out anew, so one that follows gets the newest version.
     ///
     /// # Errors
     /// [`Refusal::Missing`], [`Refusal::Deleting`], [`Refusal::RevisionChanged`],
-    /// [`Refusal::InProgress`].
+    /// [`Refusal::InProgress`], [`Refusal::Invalid`] for uses that cannot be served.
     pub async fn deployment_revise(
         &self,
         new: &RevisionNew<'_>,
         actor: &Actor,
     ) -> Result<OperationId, StoreError> {
-        self.transact("deployment_revise", async |conn| deployment_revise_in_txn(conn, new, actor).await)
-            .await
+        self.transact("deployment_revise", async |conn| {
+            let project: Option<Uuid> = deployments::table
+                .find(new.deployment.uuid())
+                .select(deployments::project_id)
+                .first(conn)
+                .await
+                .optional()?;
+            let project = project.ok_or(Refusal::Missing("deployment"))?;
+            let mut spec = new.spec.clone();
+            // Before the deployment's row, as everywhere.
+            secrets_resolve_in_txn(conn, self, project.into(), &mut spec).await?;
+            let resolved = RevisionNew {
+                deployment: new.deployment,
+                spec: &spec,
+                kind: new.kind,
+                operation_id: new.operation_id,
+                cause: new.cause.clone(),
+                expected: new.expected,
+                supersede: new.supersede,
+                template: new.template,
+            };
+            deployment_revise_in_txn(conn, &resolved, actor).await
+        })
+        .await
     }
 
     /// The revisions of a deployment, the newest first.

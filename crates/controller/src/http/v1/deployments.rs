@@ -105,9 +105,10 @@ pub(super) async fn deployment_create(
         }
     };
     let (name, spec) = create.read()?;
+    let warnings = store::credential::env_warning(&spec.instance).into_iter().collect();
     let declaration = Declaration { project_id, name, spec, idempotency };
     let operation = services.deployment_create(declaration, &caller.actor).await?;
-    Ok(accepted(operation.into()))
+    Ok(accepted(OperationView::from(operation).warned(warnings)))
 }
 
 /// Which deployments.

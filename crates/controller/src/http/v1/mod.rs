@@ -6,6 +6,7 @@ mod api_tokens;
 mod audit;
 mod auth;
 mod browser;
+mod credentials;
 mod deaths;
 mod declare;
 mod deployments;
@@ -70,6 +71,15 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
             .service(projects::member_list)
             .service(projects::member_set)
             .service(projects::member_remove)
+            .service(credentials::credential_create)
+            .service(credentials::credential_list)
+            .service(credentials::credential_get)
+            .service(credentials::credential_delete)
+            .service(credentials::credential_replace)
+            .service(credentials::credential_version_list)
+            .service(credentials::credential_rollback)
+            .service(credentials::credential_used_by)
+            .service(credentials::credential_reveal)
             .service(deployments::deployment_create)
             .service(deployments::deployment_list)
             .service(deployments::deployment_get)

@@ -52,6 +52,9 @@ pub struct OperationView {
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    /// What whoever asked should know of what was asked for, such as credentials in
+    /// environment variables. Only where it is asked for.
+    warnings: Vec<String>,
     /// What happened in its course, the oldest first. Only where one operation is asked for.
     log: Option<Vec<EventView>>,
 }
@@ -74,8 +77,16 @@ impl From<Operation> for OperationView {
             created_at: operation.created_at,
             updated_at: operation.updated_at,
             finished_at: operation.finished_at,
+            warnings: Vec::new(),
             log: None,
         }
+    }
+}
+
+impl OperationView {
+    /// With what whoever asked should know.
+    pub(super) fn warned(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 

@@ -101,10 +101,11 @@ impl Services {
         if overlap > OVERLAP_MAX {
             return Err(Error::invalid_field("overlap_hours", "must be 0 to 8784 (366 days)"));
         }
-        let row = self.identity.keys.vault.make().map_err(vault_error)?;
-        self.store.signing_key_rotate(&row, Utc::now() + overlap, actor).await?;
+        let made = self.identity.keys.vault.make(&self.store).await.map_err(vault_error)?;
+        let (row, master_key) = (&made.row, made.master_key());
+        self.store.signing_key_rotate(row, master_key, Utc::now() + overlap, actor).await?;
         self.signing_keys_reload().await?;
-        Ok(row.kid)
+        Ok(made.row.kid)
     }
 
     /// The public keys by which access tokens are believed now.
