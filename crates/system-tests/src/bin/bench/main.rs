@@ -2,7 +2,7 @@
 //!
 //! Runs the real programs on real engines and a real PostgreSQL, as root. Prints a
 //! table; asserts nothing about time, because a slow machine is no defect. Parts
-//! may be named: `registry`, `identity`, `single`, `many`, `agent`.
+//! may be named: `registry`, `identity`, `single`, `many`, `agent`, `vault`.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@ mod identity;
 mod registry;
 mod starts;
 mod table;
+mod vault;
 
 use anyhow::{Result, bail};
 
@@ -25,7 +26,7 @@ async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut parts: Vec<String> = std::env::args().skip(1).collect();
     if parts.is_empty() {
-        parts = ["registry", "identity", "single", "many", "agent"].map(str::to_owned).to_vec();
+        parts = ["registry", "identity", "single", "many", "agent", "vault"].map(str::to_owned).to_vec();
     }
     let mut rows = Vec::new();
     for part in parts {
@@ -36,7 +37,8 @@ async fn main() -> Result<()> {
             "single" => starts::single().await?,
             "many" => starts::many().await?,
             "agent" => agent::run().await?,
-            other => bail!("there is no part {other:?}: registry, identity, single, many, agent"),
+            "vault" => vault::run().await?,
+            other => bail!("there is no part {other:?}: registry, identity, single, many, agent, vault"),
         });
     }
     table::print(&rows);
