@@ -103,7 +103,7 @@ impl Fleet {
     /// Deploys one copy, and gives the id of its instance and where it is.
     async fn deploy(&self, name: &str, image: &str, secrets: Value) -> (String, String) {
         self.post("/deployments", json!({"name": name, "image": image, "secrets": secrets})).await;
-        self.api.services.store.orchestrate().await.unwrap();
+        self.api.services.store.orchestrate(&()).await.unwrap();
         let query = format!(
             "select i.id || ' ' || i.node_id from instances i join deployments d on d.id = i.deployment_id where d.name = '{name}'"
         );
@@ -191,7 +191,7 @@ async fn an_instance_that_is_to_go_gets_nothing_any_more() {
         fleet.deploy("web", "app:1", json!([{"credential": "db", "as": {"file": "/a"}}])).await;
     assert_eq!(node.fetch(&instance).await.unwrap().len(), 1);
     fleet.api.send(fleet.api.request(Method::DELETE, "/deployments/web", Some(&fleet.token))).await;
-    fleet.api.services.store.orchestrate().await.unwrap();
+    fleet.api.services.store.orchestrate(&()).await.unwrap();
     assert_eq!(node.fetch(&instance).await.unwrap_err().code(), Code::NotFound);
 }
 

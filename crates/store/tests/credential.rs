@@ -17,6 +17,7 @@ use domain::{
     deployment::{DeploymentSpec, InstanceSpec},
     id::{CredentialId, ProjectId},
     name::{Labels, Name},
+    operation::OperationKind,
     secret::Secret,
     spec::{SecretTarget, SecretUse},
 };
@@ -29,7 +30,10 @@ use store::{
     credential::{
         Credential, CredentialKey, CredentialNew, Deleted, Replaced, ValueNew, rekey::FleetResealed,
     },
-    deployment::{DeploymentKey, DeploymentNew},
+    deployment::{
+        DeploymentKey, DeploymentNew,
+        revision::{RevisionNew, Template},
+    },
     project::ProjectKey,
     testing::{TestDatabase, database},
 };
@@ -328,6 +332,39 @@ async fn a_new_version_rolls_those_who_follow_and_leaves_those_who_are_pinned() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_finds_out_anew_what_its_uses_mean_and_is_refused_like_a_creation() {
+    let db = vault(1000).await;
+    let made = create(&db, "db", "one").await;
+    let web = deploy(&db, "web", Vec::new()).await;
+    let revise = async |secrets: Vec<SecretUse>| {
+        let mut spec = web.spec.clone();
+        spec.instance.secrets = secrets;
+        let new = RevisionNew {
+            deployment: web.id,
+            spec: &spec,
+            kind: OperationKind::DeploymentUpdate,
+            operation_id: Uuid::now_v7().into(),
+            cause: "it was changed".into(),
+            expected: None,
+            supersede: true,
+            template: Template::Found,
+        };
+        db.store.deployment_revise(&new, &actor()).await
+    };
+    assert_eq!(fields(revise(vec![env("other", None)]).await), ["secrets[0].credential"]);
+    let _ = db.store.credential_replace(made.id, &value("two"), &actor()).await.unwrap();
+    revise(vec![env("db", None)]).await.unwrap();
+    assert_eq!(used(&db, "web").await, (2, 2));
+    let Deleted::InUse(users) = db.store.credential_delete(made.id, &actor()).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!((users[0].revision, users[0].version), (2, Some(2)));
+    revise(vec![env("db", None), file("db")]).await.unwrap();
+    let warned = "select count(*) from events where kind = 'secret_in_env'";
+    assert_eq!(db.texts(warned).await, ["1"], "it is said once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_value_that_a_follower_could_not_use_is_refused_and_changes_nothing() {
     let db = vault(1000).await;
     let made = create(&db, "db", "{\"password\":\"x\"}").await;
@@ -362,7 +399,7 @@ async fn one_in_use_is_not_deleted_and_says_by_whom() {
         let key = DeploymentKey::Name(name.into());
         db.store.deployment_delete(&key, Uuid::now_v7().into(), &actor()).await.unwrap();
     }
-    db.store.orchestrate().await.unwrap();
+    db.store.orchestrate(&()).await.unwrap();
     for id in [made.id, ghcr.id] {
         assert_eq!(db.store.credential_delete(id, &actor()).await.unwrap(), Deleted::Yes);
     }

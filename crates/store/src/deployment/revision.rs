@@ -274,6 +274,11 @@ impl Store {
             let mut spec = new.spec.clone();
             // Before the deployment's row, as everywhere.
             secrets_resolve_in_txn(conn, self, project.into(), &mut spec).await?;
+            // Copies that are given another version than those of a template are not like them.
+            let template = match new.template {
+                Template::Of(_) if spec != *new.spec => Template::Found,
+                template => template,
+            };
             let resolved = RevisionNew {
                 deployment: new.deployment,
                 spec: &spec,
@@ -282,7 +287,7 @@ impl Store {
                 cause: new.cause.clone(),
                 expected: new.expected,
                 supersede: new.supersede,
-                template: new.template,
+                template,
             };
             deployment_revise_in_txn(conn, &resolved, actor).await
         })
