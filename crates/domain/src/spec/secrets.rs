@@ -54,6 +54,14 @@ pub struct Resolved {
     pub node_labels: Labels,
 }
 
+impl Resolved {
+    /// A version that any node may be given.
+    #[must_use]
+    pub const fn new(credential_id: CredentialId, version: u32) -> Self {
+        Self { credential_id, version, node_labels: Labels::new() }
+    }
+}
+
 impl SecretUse {
     /// The whole of a credential as it is at the time.
     #[must_use]

@@ -138,7 +138,7 @@ impl Kept {
     fn value_aad(&self, instance: InstanceId, index: usize, secret: &SecretUse) -> Vec<u8> {
         let mut aad = self.aad("secret", instance);
         aad.extend_from_slice(&(index as u64).to_le_bytes());
-        if let Some(resolved) = secret.resolved {
+        if let Some(resolved) = &secret.resolved {
             aad.extend_from_slice(resolved.credential_id.uuid().as_bytes());
             aad.extend_from_slice(&resolved.version.to_le_bytes());
         }

@@ -29,7 +29,7 @@ fn credential(n: u128) -> CredentialId {
 }
 
 fn used(n: u128, target: SecretTarget) -> SecretUse {
-    let resolved = Some(Resolved { credential_id: credential(n), version: 1 });
+    let resolved = Some(Resolved::new(credential(n), 1));
     SecretUse { credential: Name::nearest(&format!("key-{n}")), key: None, version: None, target, resolved }
 }
 
@@ -227,7 +227,8 @@ async fn a_file_that_is_torn_changed_or_of_another_use_is_asked_for_again() {
     let kept = |secrets: &[SecretUse]| bench.secrets.0.kept.values(id(1), secrets).is_some();
     assert!(kept(&wanted.spec.secrets));
     let [one, two] = [wanted.spec.secrets[0].clone(), wanted.spec.secrets[1].clone()];
-    let version = SecretUse { resolved: one.resolved.map(|r| Resolved { version: 2, ..r }), ..one.clone() };
+    let version =
+        SecretUse { resolved: one.resolved.clone().map(|r| Resolved { version: 2, ..r }), ..one.clone() };
     for other in [
         vec![two.clone(), one.clone()],
         vec![version, two.clone()],

@@ -19,7 +19,8 @@ pub(super) fn of(
     for (secret, value) in secrets.iter().zip(values) {
         let SecretTarget::Env { name } = &secret.target else { continue };
         let unfit = |why: &str| {
-            let version = secret.resolved.map(|r| format!(" version {}", r.version)).unwrap_or_default();
+            let version =
+                secret.resolved.as_ref().map(|r| format!(" version {}", r.version)).unwrap_or_default();
             format!(
                 "credential {}{version} cannot be the variable {name}: {why}; a file can hold it",
                 secret.credential
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     fn env(name: &str) -> SecretUse {
-        let resolved = Some(Resolved { credential_id: Uuid::nil().into(), version: 2 });
+        let resolved = Some(Resolved::new(Uuid::nil().into(), 2));
         let target = SecretTarget::Env { name: name.into() };
         SecretUse { credential: Name::nearest("key"), key: None, version: None, target, resolved }
     }

@@ -60,7 +60,7 @@ fn in_memory() -> TempDir {
 }
 
 fn used(index: usize, target: SecretTarget) -> SecretUse {
-    let resolved = Some(Resolved { credential_id: Uuid::now_v7().into(), version: 1 });
+    let resolved = Some(Resolved::new(Uuid::now_v7().into(), 1));
     let credential = Name::nearest(&format!("key-{index}"));
     SecretUse { credential, key: None, version: None, target, resolved }
 }

@@ -12,7 +12,7 @@ use super::*;
 use crate::secrets::{ask::Unanswered, testing::Said};
 
 fn used(target: SecretTarget) -> SecretUse {
-    let resolved = Some(Resolved { credential_id: CredentialId::from_uuid(Uuid::nil()), version: 1 });
+    let resolved = Some(Resolved::new(CredentialId::from_uuid(Uuid::nil()), 1));
     SecretUse { credential: Name::nearest("key"), key: None, version: None, target, resolved }
 }
 
