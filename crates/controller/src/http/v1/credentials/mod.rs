@@ -32,7 +32,7 @@ use crate::{
 
 /// A credential, without its value.
 #[derive(Serialize, ToSchema)]
-pub struct CredentialView {
+pub struct StoredCredentialView {
     id: Uuid,
     name: String,
     /// The project that it belongs to.
@@ -162,7 +162,7 @@ fn certificate(shown: serde_json::Value) -> Option<CertificateView> {
     Some(CertificateView { subject, names, issuer, not_before, not_after })
 }
 
-impl From<Credential> for CredentialView {
+impl From<Credential> for StoredCredentialView {
     fn from(credential: Credential) -> Self {
         Self {
             id: credential.id.uuid(),
@@ -233,7 +233,7 @@ async fn over<P: Permission>(
 }
 
 /// Makes a credential. Its value is sealed, and not shown again.
-#[utoipa::path(tag = "credentials", security(("bearer" = [])), request_body = CredentialCreate, responses((status = 201, body = CredentialView), Problems))]
+#[utoipa::path(tag = "credentials", security(("bearer" = [])), request_body = CredentialCreate, responses((status = 201, body = StoredCredentialView), Problems))]
 #[post("/credentials")]
 pub(super) async fn credential_create(
     services: Data<Services>,
@@ -251,7 +251,7 @@ pub(super) async fn credential_create(
     let (name, node_labels, value) = create.read()?;
     let wish = CredentialWish { project_id, name, node_labels, value };
     let made = services.credential_create(wish, &caller.actor).await?;
-    Ok(HttpResponse::Created().json(CredentialView::from(made)))
+    Ok(HttpResponse::Created().json(StoredCredentialView::from(made)))
 }
 
 /// Which credentials.
@@ -268,7 +268,7 @@ pub struct CredentialQuery {
 }
 
 /// Lists credentials that the caller sees, the oldest first.
-#[utoipa::path(tag = "credentials", security(("bearer" = [])), params(CredentialQuery), responses((status = 200, body = PageView<CredentialView>), Problems))]
+#[utoipa::path(tag = "credentials", security(("bearer" = [])), params(CredentialQuery), responses((status = 200, body = PageView<StoredCredentialView>), Problems))]
 #[get("/credentials")]
 pub(super) async fn credential_list(
     services: Data<Services>,
@@ -281,11 +281,11 @@ pub(super) async fn credential_list(
         None => None,
     };
     let page = services.store.credential_list_page(&caller.visible(), project, cursor, limit).await?;
-    Ok(HttpResponse::Ok().json(PageView::of(page, CredentialView::from)))
+    Ok(HttpResponse::Ok().json(PageView::of(page, StoredCredentialView::from)))
 }
 
 /// Shows a credential, by name or id, without its value.
-#[utoipa::path(tag = "credentials", security(("bearer" = [])), params(("credential" = String, Path, description = "Name or id"), ProjectQuery), responses((status = 200, body = CredentialView), Problems))]
+#[utoipa::path(tag = "credentials", security(("bearer" = [])), params(("credential" = String, Path, description = "Name or id"), ProjectQuery), responses((status = 200, body = StoredCredentialView), Problems))]
 #[get("/credentials/{credential}")]
 pub(super) async fn credential_get(
     services: Data<Services>,
@@ -294,7 +294,7 @@ pub(super) async fn credential_get(
     query: Query<ProjectQuery>,
 ) -> Result<HttpResponse, Error> {
     let credential = over(&services, &caller, &path, query.project.as_deref()).await?;
-    Ok(HttpResponse::Ok().json(CredentialView::from(credential)))
+    Ok(HttpResponse::Ok().json(StoredCredentialView::from(credential)))
 }
 
 /// Deletes a credential with all its versions. Refused while somebody uses it; the
