@@ -236,6 +236,8 @@ impl From<StoreError> for Error {
                 Refusal::RevisionChanged(_) => {
                     refused(ErrorKind::PreconditionFailed, "revision_changed", &refusal)
                 }
+                Refusal::NothingUnderWay(_) => refused(ErrorKind::Conflict, "nothing_under_way", &refusal),
+                Refusal::NodeInUse(..) => refused(ErrorKind::Conflict, "node_in_use", &refusal),
                 Refusal::InProgress(_) => refused(ErrorKind::Conflict, "operation_in_progress", &refusal),
                 Refusal::KeyReused => refused(ErrorKind::Conflict, "idempotency_key_reused", &refusal),
                 Refusal::Invalid(faults) => Self::invalid(faults.clone()),

@@ -352,7 +352,7 @@ async fn who_may_register_is_set_at_run_time_for_every_controller() {
     let other = Api::beside(&api, key).await;
     let root = api.account("root", Role::Admin).await;
     let settings = api.get("/settings", &root).await.body;
-    let configured = json!({"registration": "invite", "registration_configured": "invite", "registration_set_by": null, "registration_set_at": null});
+    let configured = json!({"registration": "invite", "registration_configured": "invite", "registration_set_by": null, "registration_set_at": null, "mass_loss_percent": 34});
     assert_eq!(settings, configured);
     refused(&register(&other, "a", Value::Null).await, StatusCode::FORBIDDEN, "invite_needed");
     let set = patch(&api, "/settings", &root, json!({"registration": "open"})).await.body;

@@ -209,7 +209,8 @@ async fn a_deployment_is_accepted_once_and_shown_with_its_defaults() {
         "replicas": 1, "restart": {"when": "always", "max_retries": null}, "pull": "missing",
         "stop_signal": null, "stop_grace_seconds": 10, "min_healthy_seconds": 1, "probes": [],
         "stop_after_seconds": null, "storage_enforced": false, "progress_deadline_seconds": 300,
-        "constraints": {}
+        "constraints": {}, "disconnect": {"replace_after_seconds": 10, "keep": "newest"},
+        "update": {"strategy": "rolling", "max_surge": 1, "max_unavailable": 0, "auto_rollback": true}
     });
     assert_eq!(shown["spec"], spec);
     assert_eq!(api.count("deployments").await, "1");

@@ -50,8 +50,14 @@ const ACTIONS: &[(&str, &str)] = &[
     ("credential_replace", "credential_replace"),
     ("credential_reveal", "credential_reveal"),
     ("credential_rollback", "credential_rollback"),
+    ("deployment_cancel", "deployment_cancel"),
     ("deployment_create", "deployment_create"),
     ("deployment_delete", "deployment_delete"),
+    ("deployment_pause", "deployment_pause"),
+    ("deployment_resume", "deployment_resume"),
+    ("deployment_rollback", "deployment_rollback"),
+    ("deployment_scale", "deployment_scale"),
+    ("deployment_update", "deployment_update"),
     ("enrolment_token_create", "enrolment_token_create"),
     ("github_exchange", "sign_in"),
     ("github_link_delete", "identity_unlink"),
@@ -62,6 +68,11 @@ const ACTIONS: &[(&str, &str)] = &[
     ("invite_delete", "invite_delete"),
     ("member_remove", "member_remove"),
     ("member_set", "member_set"),
+    ("node_cordon", "node_cordon"),
+    ("node_delete", "node_delete"),
+    ("node_drain", "node_drain"),
+    ("node_uncordon", "node_uncordon"),
+    ("node_update", "node_label"),
     ("project_create", "project_create"),
     ("project_delete", "project_delete"),
     ("session_end", "sign_out"),
@@ -160,6 +171,27 @@ async fn node(api: &Api) -> NodeId {
     id
 }
 
+/// Changes of a deployment `web` and of the node `n1`, each superseding the one before.
+async fn changes(walk: &mut Walk<'_>, who: (&str, Option<&str>)) {
+    let (post, web) = (Method::POST, json!({"name": "web", "image": "app:2"}));
+    walk.step("deployment_update", who, (Method::PUT, "/deployments/web?supersede=true"), web).await;
+    for request in ["pause", "resume"] {
+        let path = format!("/deployments/web/{request}");
+        walk.step(&format!("deployment_{request}"), who, (post.clone(), &path), Value::Null).await;
+    }
+    let path = "/deployments/web/scale?supersede=true";
+    walk.step("deployment_scale", who, (post.clone(), path), json!({"replicas": 2})).await;
+    let path = "/deployments/web/rollback?supersede=true";
+    walk.step("deployment_rollback", who, (post.clone(), path), json!({"revision": 1})).await;
+    walk.step("deployment_cancel", who, (post.clone(), "/deployments/web/cancel"), Value::Null).await;
+    for request in ["cordon", "uncordon", "drain"] {
+        let (path, body) = (format!("/nodes/n1/{request}"), json!({}));
+        walk.step(&format!("node_{request}"), who, (post.clone(), &path), body).await;
+    }
+    walk.step("node_update", who, (Method::PATCH, "/nodes/n1"), json!({"labels": {"zone": "a"}})).await;
+    walk.step("node_delete", who, (Method::DELETE, "/nodes/n1?force=true"), Value::Null).await;
+}
+
 #[test]
 fn every_operation_that_changes_something_has_a_row_here() {
     let missing: Vec<String> = mutations()
@@ -220,6 +252,7 @@ async fn every_change_is_one_line_with_who_from_where_what_and_in_which_request(
         let path = format!("/instances/{instance}/{request}");
         walk.step(&format!("instance_{request}"), boss, (post.clone(), &path), Value::Null).await;
     }
+    changes(&mut walk, boss).await;
     walk.step("deployment_delete", boss, (delete.clone(), "/deployments/web"), Value::Null).await;
 
     let sign_in = async |walk: &mut Walk<'_>, password: &str| {
@@ -253,7 +286,9 @@ async fn every_change_is_one_line_with_who_from_where_what_and_in_which_request(
     assert_eq!((&created["subject"], &created["project"]), (&json!("web"), &json!("default")));
     assert_eq!(created["after"]["env"], json!(["MODE"]));
     assert_eq!(created["after"]["image"], "app:1");
-    assert_eq!(line("deployment_delete")["before"], created["after"]);
+    assert_eq!(line("deployment_update")["before"], created["after"]);
+    // The rollback was cancelled, which left what was there before it.
+    assert_eq!(line("deployment_delete")["before"], line("deployment_scale")["after"]);
     let stopped = line("instance_stop");
     assert_eq!((&stopped["subject"], &stopped["project"]), (&json!(instance), &json!("default")));
     assert_eq!(

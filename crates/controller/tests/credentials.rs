@@ -101,7 +101,7 @@ async fn what_cannot_be_read_is_never_quoted_wherever_the_secret_stands() {
         format!("{{\"name\":\"a\",\"kind\":\"secret\",\"data\":{{\"{SECRET}\":1,\"{SECRET}\":2}}}}"),
         format!("{{\"name\":\"a\",\"kind\":\"secret\",\"value\":\"{SECRET}"),
         format!("\"{SECRET}\""),
-        format!("{SECRET}"),
+        SECRET.to_owned(),
         format!(
             "{{\"name\":\"a\",\"kind\":\"tls\",\"tls\":{{\"certificate\":\"{SECRET}\",\"private_key\":\"{SECRET}\"}}}}"
         ),

@@ -3,6 +3,7 @@
 mod query;
 mod request;
 pub mod revision;
+pub mod rollout;
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -70,6 +71,8 @@ pub struct Deployment {
     pub spec: DeploymentSpec,
     /// Whether it is on its way out.
     pub deleting: bool,
+    /// Who or what halted its rollout.
+    pub paused: Option<String>,
     /// Why instances wait, where they do.
     pub pending: Option<Pending>,
     /// When it was made.

@@ -51,6 +51,12 @@ pub enum Refusal {
     /// Something is being done to it already.
     #[error("operation {0} is under way; wait for it, cancel it, or supersede it")]
     InProgress(domain::id::OperationId),
+    /// There is no rollout that could be paused or cancelled.
+    #[error("nothing is under way on {0:?} that could be paused, resumed or cancelled")]
+    NothingUnderWay(String),
+    /// The node has instances.
+    #[error("the node {0:?} has {1} instances; drain it first, or force it")]
+    NodeInUse(String, u64),
 }
 
 /// A failure of a store method.

@@ -52,6 +52,12 @@ pub struct Instance {
     pub node_address: Option<String>,
     /// What is wanted.
     pub desired: Desired,
+    /// The one on a lost node that it stands in for.
+    pub replaces: Option<InstanceId>,
+    /// Why it was made, for programs.
+    pub placed_for: String,
+    /// Why it was taken away, for programs.
+    pub removed_for: Option<String>,
     /// Why it is there.
     pub placement: Placement,
     /// What is known.
@@ -70,9 +76,10 @@ type InstanceRow = (
     (Uuid, String, String, serde_json::Value),
     (String, serde_json::Value, serde_json::Value, Option<Timestamp>, Timestamp),
     Option<serde_json::Value>,
+    (Option<Uuid>, String, Option<String>),
 );
 
-fn read((whose, project, place, known, pull): InstanceRow) -> Result<Instance, StoreError> {
+fn read((whose, project, place, known, pull, reasons): InstanceRow) -> Result<Instance, StoreError> {
     let (id, deployment_id, deployment_name, revision) = whose;
     let (node_id, node_name, node_state, facts) = place;
     let (desired, placement, status, observed_at, created_at) = known;
@@ -89,6 +96,9 @@ fn read((whose, project, place, known, pull): InstanceRow) -> Result<Instance, S
             .ok_or_else(|| StoreError::corrupt("node's state", node_state))?,
         node_address: facts.get("address").and_then(|a| a.as_str()).map(str::to_owned),
         desired: read_desired(desired)?,
+        replaces: reasons.0.map(Into::into),
+        placed_for: reasons.1,
+        removed_for: reasons.2,
         placement: serde_json::from_value(placement)
             .map_err(|e| StoreError::corrupt("instance's placement", e))?,
         status: read_status(status)?,
@@ -122,6 +132,7 @@ fn whole() -> _ {
             instances::created_at,
         ),
         instance_pulls::progress.nullable(),
+        (instances::replaces_id, instances::placed_for, instances::removed_for),
     ))
 }
 

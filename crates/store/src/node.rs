@@ -1,4 +1,7 @@
-//! Nodes: enrolment, certificates, sessions, state.
+//! Nodes: enrolment, certificates, sessions, state. What administrators do with them is
+//! in `change`.
+
+mod change;
 
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use domain::{
     node::{NodeFacts, NodeHealth, NodeState},
 };
 use uuid::Uuid;
+
+pub use change::NodeChange;
 
 use crate::{
     Cursor, Page, Refusal, Store, StoreError,
@@ -32,6 +37,7 @@ struct NodeRow {
     state: String,
     state_since: Timestamp,
     cordoned: bool,
+    draining: bool,
     health: serde_json::Value,
     assignment_revision: i64,
     last_seen_at: Option<Timestamp>,
@@ -55,6 +61,8 @@ pub struct Node {
     pub state_since: Timestamp,
     /// Whether it takes nothing new.
     pub cordoned: bool,
+    /// Whether what it runs is being moved elsewhere.
+    pub draining: bool,
     /// How well it is.
     pub health: HealthTold,
     /// Grows with each change of its assignments.
@@ -88,6 +96,7 @@ impl NodeRow {
                 .ok_or_else(|| StoreError::corrupt("node's state", self.state))?,
             state_since: self.state_since,
             cordoned: self.cordoned,
+            draining: self.draining,
             health: serde_json::from_value(self.health)
                 .map_err(|e| StoreError::corrupt("node's health", e))?,
             assignment_revision: u64::try_from(self.assignment_revision).unwrap_or_default(),

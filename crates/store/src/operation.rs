@@ -246,6 +246,15 @@ pub(crate) async fn operation_open_in_txn(
     rows.into_iter().map(OperationRow::read).collect()
 }
 
+/// One operation whose deployment is locked.
+pub(crate) async fn operation_in_txn(
+    conn: &mut AsyncPgConnection,
+    id: OperationId,
+) -> Result<Operation, StoreError> {
+    let query = operations::table.filter(operations::id.eq(id.uuid())).select(OperationRow::as_select());
+    query.first(conn).await.optional()?.ok_or(crate::Refusal::Missing("operation"))?.read()
+}
+
 /// Writes what the judge said, where it says something new.
 pub(crate) async fn operation_judged_in_txn(
     conn: &mut AsyncPgConnection,

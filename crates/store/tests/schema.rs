@@ -42,7 +42,8 @@ async fn operations_that_were_open_side_by_side_leave_the_newest_of_each_deploym
     )
     .await;
     db.store.migrate().await.unwrap();
-    let told = "select concat_ws(' ', deployment_name, kind, coalesce(verdict, 'open')) from operations order by 1";
+    let told =
+        "select concat_ws(' ', deployment_name, kind, coalesce(verdict, 'open')) from operations order by 1";
     assert_eq!(
         db.texts(told).await,
         ["db deployment_create open", "web deployment_create cancelled", "web deployment_delete open"]

@@ -51,8 +51,10 @@ impl Heartbeats {
         *lock(&self.listening_since) = Utc::now();
     }
 
-    /// Notes a heartbeat. The judge is woken when it may change a node's state.
-    pub fn beat(&self, node: NodeId, beat: Heartbeat) {
+    /// Notes a heartbeat, and says whether the node was silent for so long before that
+    /// what it runs may have been put elsewhere. The judge is woken when it may change a
+    /// node's state.
+    pub fn beat(&self, node: NodeId, beat: Heartbeat) -> bool {
         let before = lock(&self.map).insert(node, Seen { beat, unwritten: true });
         let regular = before.is_some_and(|b| {
             b.beat.engine == beat.engine && (beat.received_at - b.beat.received_at).num_seconds() < 3
@@ -60,6 +62,8 @@ impl Heartbeats {
         if !regular {
             self.news.notify_one();
         }
+        let silence = before.map(|b| (beat.received_at - b.beat.received_at).to_std().unwrap_or_default());
+        silence.is_some_and(|silence| silence >= self.settings.unreachable_after)
     }
 
     /// Since when this process has listened without a break.

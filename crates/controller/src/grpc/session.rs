@@ -6,7 +6,13 @@
 //! database. Between them is a short queue; an agent has one batch of reports
 //! under way, so one that fills it is not one of ours, and its session ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::Utc;
 use domain::{
@@ -58,6 +64,9 @@ struct Session {
     node: NodeId,
     stream: ReportStreamId,
     down: mpsc::Sender<Result<proto::ControllerFrame, Status>>,
+    /// Set from when the node was heard of after a silence until it was told what is
+    /// wanted of it now; no heartbeat is answered meanwhile.
+    owes_set: AtomicBool,
 }
 
 /// Why a session ended, for the log.
@@ -93,7 +102,8 @@ pub(super) async fn open(
         .register(node, begun.epoch)
         .ok_or_else(|| Status::aborted("a newer session of this node is open"))?;
     let (down, frames) = mpsc::channel(DOWN);
-    let session = Session { services: services.clone(), node, stream, down };
+    let owes_set = AtomicBool::new(false);
+    let session = Session { services: services.clone(), node, stream, down, owes_set };
     let welcome = session.welcome(begun.epoch, begun.acknowledged_seq);
     let span = tracing::info_span!("session", node.id = %node, session.epoch = begun.epoch);
     services
@@ -181,7 +191,15 @@ impl Session {
         match frame {
             Some(Up::Heartbeat(beat)) => {
                 let stamp = beat.stamp;
-                self.services.heartbeats.beat(self.node, beat.received(Utc::now()).map_err(invalid)?);
+                let beat = beat.received(Utc::now()).map_err(invalid)?;
+                if self.services.heartbeats.beat(self.node, beat) {
+                    // No lease before it knows what was put elsewhere meanwhile (I6).
+                    self.owes_set.store(true, Ordering::SeqCst);
+                    queue(Work::Complete)?;
+                }
+                if self.owes_set.load(Ordering::SeqCst) {
+                    return Ok(());
+                }
                 let lease = Some(duration_message(self.services.settings.presence.unreachable_after));
                 let answer = Down::HeartbeatAnswer(proto::HeartbeatAnswer { lease, stamp });
                 // A full link needs no answer to a heartbeat on top of it.
@@ -252,7 +270,9 @@ impl Session {
             Work::Complete => {
                 let set = self.stored(|| store.assignment_set_fetch(self.node)).await?;
                 *sent = Some(set.revision);
-                self.send(Down::CompleteAssignments((&set).into())).await
+                self.send(Down::CompleteAssignments((&set).into())).await?;
+                self.owes_set.store(false, Ordering::SeqCst);
+                Ok(())
             }
             Work::Pull(progress) => {
                 let set = self.stored(|| store.pull_progress_set(self.node, &progress)).await?;

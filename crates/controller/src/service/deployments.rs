@@ -4,10 +4,15 @@ use domain::{
     deployment::{DeploymentSpec, FieldFault},
     id::{DeploymentId, InstanceId, OperationId, ProjectId},
     name::Name,
+    operation::OperationKind,
 };
 use store::{
     audit::Actor,
-    deployment::{Deployment, DeploymentKey, DeploymentNew, IdempotencyKey},
+    deployment::{
+        Deployment, DeploymentKey, DeploymentNew, IdempotencyKey,
+        revision::{RevisionNew, Template},
+        rollout::{Preview, RolloutRequest},
+    },
     instance::InstanceRequest,
     operation::Operation,
 };
@@ -28,7 +33,81 @@ pub struct Declaration {
     pub idempotency: Option<IdempotencyKey>,
 }
 
+/// A change of a deployment, not yet checked.
+pub struct Change {
+    /// What the new revision says.
+    pub spec: DeploymentSpec,
+    /// An update, a rollback or a scale.
+    pub kind: OperationKind,
+    /// Why, for people.
+    pub cause: String,
+    /// The revision that it is based on, where that matters.
+    pub expected: Option<u32>,
+    /// Which copies its own are like.
+    pub template: Template,
+}
+
+fn checked(spec: &DeploymentSpec) -> Result<(), Error> {
+    spec.validate().map_err(Error::invalid)
+}
+
 impl Services {
+    /// Records a new revision of a deployment; the agents carry it out.
+    ///
+    /// # Errors
+    /// With every field that is not allowed; when there is no such deployment, another
+    /// operation is under way, or the revision is another than expected.
+    pub async fn deployment_change(
+        &self,
+        deployment: DeploymentId,
+        change: Change,
+        supersede: bool,
+        actor: &Actor,
+    ) -> Result<Operation, Error> {
+        checked(&change.spec)?;
+        let new = RevisionNew {
+            deployment,
+            spec: &change.spec,
+            kind: change.kind,
+            operation_id: OperationId::from_uuid(Uuid::now_v7()),
+            cause: change.cause,
+            expected: change.expected,
+            supersede,
+            template: change.template,
+        };
+        let operation = self.store.deployment_revise(&new, actor).await?;
+        tracing::info!(deployment.id = %deployment, operation.id = %operation, "revision declared");
+        self.operation(operation).await
+    }
+
+    /// Says where a declaration would lead; see [`store::Store::deployment_preview`].
+    ///
+    /// # Errors
+    /// With every field that is not allowed; when there is no such deployment.
+    pub async fn deployment_preview(
+        &self,
+        deployment: Option<DeploymentId>,
+        spec: &DeploymentSpec,
+    ) -> Result<Preview, Error> {
+        checked(spec)?;
+        Ok(self.store.deployment_preview(deployment, spec, &self.heartbeats).await?)
+    }
+
+    /// Asks something of the rollout that is under way.
+    ///
+    /// # Errors
+    /// When nothing is under way.
+    pub async fn rollout_request(
+        &self,
+        deployment: DeploymentId,
+        request: RolloutRequest,
+        actor: &Actor,
+    ) -> Result<Operation, Error> {
+        let operation = self.store.rollout_request(deployment, request, actor).await?;
+        tracing::info!(deployment.id = %deployment, operation.id = %operation, ?request, "request about a rollout");
+        self.operation(operation).await
+    }
+
     /// Records a deployment; the agents carry it out.
     ///
     /// # Errors

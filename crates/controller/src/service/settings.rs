@@ -1,8 +1,8 @@
 //! Settings that administrators change while controllers run.
 
-use domain::Timestamp;
+use domain::{Timestamp, orchestrate::loss::Tolerance};
 use serde_json::Value;
-use store::audit::Actor;
+use store::{audit::Actor, wake::Wake};
 
 use super::{Services, identity::account::Registration};
 use crate::error::Error;
@@ -21,7 +21,34 @@ pub struct RegistrationPolicy {
     pub set: Option<(String, Timestamp)>,
 }
 
+/// What the share of the fleet is called that is too much to lose at once.
+const MASS_LOSS: &str = "mass_loss_percent";
+
 impl Services {
+    /// The share of the fleet, in percent, from which on copies on nodes that were lost at
+    /// once are not replaced; 0 for no limit.
+    ///
+    /// # Errors
+    /// When the database is not there, or holds what this version does not know.
+    pub async fn mass_loss_percent(&self) -> Result<u32, Error> {
+        match self.store.setting_fetch(MASS_LOSS).await? {
+            Some(setting) => serde_json::from_value(setting.value).map_err(Error::internal),
+            None => Ok(Tolerance::default().mass_loss_percent.unwrap_or_default()),
+        }
+    }
+
+    /// Sets that share; with `None`, it is the default again.
+    ///
+    /// # Errors
+    /// When it is more than 100, or the database is not there.
+    pub async fn mass_loss_percent_set(&self, percent: Option<u32>, actor: &Actor) -> Result<(), Error> {
+        if percent.is_some_and(|percent| percent > 100) {
+            return Err(Error::invalid_field(MASS_LOSS, "must be 0 to 100, or null"));
+        }
+        self.store.setting_update(MASS_LOSS, percent.map(Value::from).as_ref(), actor).await?;
+        Ok(self.store.wake(Wake::Orchestrate).await?)
+    }
+
     /// Who may register at this moment, whichever controller somebody set it at.
     ///
     /// # Errors

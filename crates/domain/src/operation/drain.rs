@@ -18,7 +18,7 @@ pub(super) fn judge(
     match (left.len(), stay.len()) {
         (0, 0) => {
             let message = format!("all {total} instances are elsewhere or gone");
-            return judged(Some(Verdict::Succeeded), message, Then::Nothing);
+            return judged(Some(Verdict::Succeeded), message, Then::EndDrain);
         }
         (0, stay) => {
             let message =
@@ -67,7 +67,7 @@ mod tests {
         });
         assert_eq!(judged(&[healthy(), going.clone()], 1), (0, None, Then::Nothing));
         assert_eq!(judged(&[gone.clone(), going], 1), (1, None, Then::Nothing));
-        assert_eq!(judged(&[gone], 1), (2, Some(Verdict::Succeeded), Then::Nothing));
+        assert_eq!(judged(&[gone], 1), (2, Some(Verdict::Succeeded), Then::EndDrain));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! because too much was lost at once in [`loss`].
 
 mod copies;
+pub mod foresee;
 pub mod loss;
 mod rolling;
 

@@ -301,6 +301,9 @@ impl Session<'_> {
             Some(Down::Welcome(_)) => {
                 return Err(SessionError::Protocol("a second welcome in one session").into());
             }
+            // Before the complete set came, nobody knows here what was put elsewhere while
+            // this node was not heard of: what a lease ended must not begin again (I6).
+            Some(Down::HeartbeatAnswer(_)) if self.wanted.is_some() => {}
             Some(Down::HeartbeatAnswer(answer)) => match answer.stamp {
                 Some(sent) => self.shared.lease.renew_as_of(Duration::from_millis(sent)),
                 None => self.shared.lease.renew(),

@@ -3,7 +3,7 @@
 //! It is begun, carried on and ended by statements that each may be run again, so whoever
 //! does it may die at any point and somebody else goes on. From the moment that it is
 //! begun, new values are sealed with the new key, also by controllers that run
-//! ([`super::sealing`]); what was sealed before opens with the old one until it was moved.
+//! (`super::sealing`); what was sealed before opens with the old one until it was moved.
 
 use diesel::{
     prelude::*,

@@ -1,6 +1,6 @@
 //! Who uses which version of which credential.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use diesel::{
     prelude::*,
@@ -142,11 +142,11 @@ async fn opened_once<'a>(
     opened: &'a mut Opened,
     (id, version): (CredentialId, u32),
 ) -> Result<Option<&'a OpenedVersion>, StoreError> {
-    if !opened.contains_key(&(id, version)) {
-        let value = open_in_txn(conn, sealer, id, version).await?;
-        opened.insert((id, version), value);
-    }
-    Ok(opened.get(&(id, version)).and_then(Option::as_ref))
+    let kept = match opened.entry((id, version)) {
+        Entry::Occupied(there) => there.into_mut(),
+        Entry::Vacant(place) => place.insert(open_in_txn(conn, sealer, id, version).await?),
+    };
+    Ok(kept.as_ref())
 }
 
 /// Notes which versions a new revision uses.

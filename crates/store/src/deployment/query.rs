@@ -18,12 +18,12 @@ const NAMESAKES_MAX: i64 = 20;
 
 type Row = (
     (Uuid, String, Uuid, String),
-    (i32, serde_json::Value, bool, Option<serde_json::Value>, Timestamp, Timestamp),
+    (i32, serde_json::Value, bool, Option<serde_json::Value>, Timestamp, Timestamp, Option<String>),
 );
 
 fn read((who, how): Row) -> Result<Deployment, StoreError> {
     let (id, name, project_id, project) = who;
-    let (revision, spec, deleting, pending, created_at, updated_at) = how;
+    let (revision, spec, deleting, pending, created_at, updated_at, paused) = how;
     Ok(Deployment {
         id: id.into(),
         project_id: project_id.into(),
@@ -32,6 +32,7 @@ fn read((who, how): Row) -> Result<Deployment, StoreError> {
         revision: u32::try_from(revision).unwrap_or_default(),
         spec: read_spec(spec)?,
         deleting,
+        paused,
         pending: pending
             .map(serde_json::from_value)
             .transpose()
@@ -58,6 +59,7 @@ fn present() -> _ {
                 deployments::pending,
                 deployments::created_at,
                 deployments::updated_at,
+                deployments::paused,
             ),
         ))
 }
@@ -133,7 +135,7 @@ impl Store {
         }
         let rows: Vec<Row> = query.load(&mut conn).await?;
         Page::cut(rows, limit, |row| {
-            let ((id, ..), (.., created_at, _)) = row;
+            let ((id, ..), (.., created_at, _, _)) = row;
             Cursor { at: *created_at, id: *id }
         })
         .try_map(read)

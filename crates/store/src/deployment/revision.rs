@@ -169,6 +169,28 @@ pub(crate) struct Inserted {
     pub(crate) template: i32,
 }
 
+/// The number that the next revision would have, and its template: that of the latest
+/// revision whose spec says the same of copies, or else its own.
+pub(crate) async fn template_found_in_txn(
+    conn: &mut AsyncPgConnection,
+    deployment: DeploymentId,
+    spec: &DeploymentSpec,
+) -> Result<Inserted, StoreError> {
+    let earlier: Vec<(i32, i32, serde_json::Value)> = revisions::table
+        .filter(revisions::deployment_id.eq(deployment.uuid()))
+        .order(revisions::number.desc())
+        .select((revisions::number, revisions::template, revisions::spec))
+        .load(conn)
+        .await?;
+    let number = earlier.as_slice().iter().next().map_or(1, |(number, ..)| number + 1);
+    for (_, template, stored) in earlier {
+        if read_spec(stored)?.has_same_copies(spec) {
+            return Ok(Inserted { number, template });
+        }
+    }
+    Ok(Inserted { number, template: number })
+}
+
 /// Inserts the next revision of a deployment whose row is locked.
 pub(crate) async fn revision_insert_in_txn(
     conn: &mut AsyncPgConnection,
@@ -178,26 +200,11 @@ pub(crate) async fn revision_insert_in_txn(
     template: Template,
     created_by: &str,
 ) -> Result<Inserted, StoreError> {
-    let earlier: Vec<(i32, i32, serde_json::Value)> = revisions::table
-        .filter(revisions::deployment_id.eq(deployment.uuid()))
-        .order(revisions::number.desc())
-        .select((revisions::number, revisions::template, revisions::spec))
-        .load(conn)
-        .await?;
-    let number = earlier.as_slice().iter().next().map_or(1, |(number, ..)| number + 1);
+    let Inserted { number, template: found } = template_found_in_txn(conn, deployment, spec).await?;
     let template = match template {
         Template::New => number,
         Template::Of(template) => signed(template),
-        Template::Found => {
-            let mut found = number;
-            for (_, of, stored) in earlier {
-                if read_spec(stored)?.has_same_copies(spec) {
-                    found = of;
-                    break;
-                }
-            }
-            found
-        }
+        Template::Found => found,
     };
     let stored = serde_json::to_value(spec).map_err(|e| StoreError::corrupt("deployment's spec", e))?;
     diesel::insert_into(revisions::table)

@@ -286,7 +286,13 @@ async fn paused_in_txn(
     if before == after {
         return Ok(());
     }
-    diesel::update(fleet::table).set(fleet::replacement_paused.eq(after)).execute(conn).await?;
+    let told = diesel::update(fleet::table.filter(fleet::replacement_paused.is_not_distinct_from(before)))
+        .set(fleet::replacement_paused.eq(after))
+        .execute(conn)
+        .await?;
+    if told == 0 {
+        return Ok(());
+    }
     let (kind, severity, message) = match (before, after) {
         (None, Some(why)) => (
             "replacement_paused",

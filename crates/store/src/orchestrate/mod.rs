@@ -13,6 +13,7 @@ use domain::{Timestamp, orchestrate, presence::Hearing};
 
 use crate::{Store, StoreError};
 
+pub(crate) use judge::revert_in_txn;
 pub(crate) use world::{Fleet, fleet_in_txn};
 
 /// What one pass did.

@@ -24,8 +24,8 @@ use crate::{
     schema::{deployments, fleet, instances, nodes, operations, revisions, settings},
 };
 
-/// What the setting of [`Tolerance`] is called in the database.
-pub(crate) const MASS_LOSS: &str = "mass_loss_percent";
+/// What the setting of [`Tolerance`] is called in the database; 0 is for no limit.
+const MASS_LOSS: &str = "mass_loss_percent";
 
 /// The fleet as the plan sees it, and what is said of it in events.
 pub(crate) struct Fleet {
@@ -114,9 +114,9 @@ async fn tolerance_in_txn(conn: &mut AsyncPgConnection) -> Result<Tolerance, Sto
     match value {
         None => Ok(Tolerance::default()),
         Some(value) => {
-            let mass_loss_percent =
+            let percent: u32 =
                 serde_json::from_value(value).map_err(|e| StoreError::corrupt("setting", e))?;
-            Ok(Tolerance { mass_loss_percent })
+            Ok(Tolerance { mass_loss_percent: Some(percent).filter(|percent| *percent > 0) })
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use actix_web::{
-    HttpRequest, HttpResponse, delete, get, post,
+    HttpRequest, HttpResponse, delete, get,
+    http::header::ETAG,
+    post,
     web::{Data, Path, Query},
 };
 use chrono::{DateTime, Utc};
@@ -11,6 +13,7 @@ use domain::{
     id::{DeploymentId, ProjectId},
     instance::{Desired, Presence},
     overview::{Copy, deployment_state},
+    placement::Rejection,
 };
 use serde::{Deserialize, Serialize};
 use store::{
@@ -31,6 +34,7 @@ use super::{
     instances::{InstanceView, RejectionView},
     operations::OperationView,
     projects,
+    revisions::PreviewView,
     spec::SpecView,
 };
 use crate::{
@@ -55,6 +59,8 @@ pub struct DeploymentView {
     /// how it is; `deleting`.
     state: &'static str,
     deleting: bool,
+    /// Who or what halted the rollout; null while nothing does.
+    paused: Option<String>,
     spec: SpecView,
     /// Why copies wait for a node; null when none does.
     pending: Option<PendingView>,
@@ -74,10 +80,26 @@ pub struct PendingView {
     rejected: Vec<RejectionView>,
 }
 
+impl PendingView {
+    pub(super) fn new(lacking: u32, rejected: Vec<Rejection>) -> Self {
+        Self { lacking, rejected: rejected.into_iter().map(Into::into).collect() }
+    }
+}
+
 impl From<Pending> for PendingView {
     fn from(pending: Pending) -> Self {
-        Self { lacking: pending.lacking, rejected: pending.rejected.into_iter().map(Into::into).collect() }
+        Self::new(pending.lacking, pending.rejected)
     }
+}
+
+/// How a declaration is to be taken.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CreateQuery {
+    /// Only says where it would lead.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// Declares a deployment: records the wish; the agents carry it out.
@@ -85,14 +107,15 @@ impl From<Pending> for PendingView {
 /// With an `Idempotency-Key` header, the same request sent again answers the same operation.
 #[utoipa::path(
     tag = "deployments", security(("bearer" = [])), request_body = DeploymentCreate,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters of the client's choice")),
-    responses((status = 202, body = OperationView, headers(("Location" = String))), Problems)
+    params(CreateQuery, ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters of the client's choice")),
+    responses((status = 202, body = OperationView, headers(("Location" = String))), (status = 200, body = PreviewView, description = "With `dry_run`"), Problems)
 )]
 #[post("/deployments")]
 pub(super) async fn deployment_create(
     services: Data<Services>,
     caller: Allowed<DeploymentsWrite>,
     request: HttpRequest,
+    query: Query<CreateQuery>,
     body: Body<DeploymentCreate>,
 ) -> Result<HttpResponse, Error> {
     let (create, bytes) = body.read_with_bytes()?;
@@ -105,6 +128,10 @@ pub(super) async fn deployment_create(
         }
     };
     let (name, spec) = create.read()?;
+    if query.dry_run {
+        let preview = services.deployment_preview(None, &spec).await?;
+        return Ok(HttpResponse::Ok().json(PreviewView::from(preview)));
+    }
     let warnings = store::credential::env_warning(&spec.instance).into_iter().collect();
     let declaration = Declaration { project_id, name, spec, idempotency };
     let operation = services.deployment_create(declaration, &caller.actor).await?;
@@ -155,12 +182,12 @@ pub(super) async fn deployment_list(
 pub struct ProjectQuery {
     /// The project, by name or id. When left out: the default one, or else whichever
     /// alone has a deployment of that name.
-    project: Option<String>,
+    pub(super) project: Option<String>,
 }
 
 /// A deployment by name or id, once it is certain that the caller has the permission
 /// over it.
-async fn over<P: Permission>(
+pub(super) async fn over<P: Permission>(
     services: &Services,
     caller: &Allowed<P>,
     text: &str,
@@ -186,7 +213,8 @@ pub(super) async fn deployment_get(
 ) -> Result<HttpResponse, Error> {
     let deployment = over(&services, &caller, &path, query.project.as_deref()).await?;
     let instances = services.store.instance_list_of(&[deployment.id]).await?;
-    Ok(HttpResponse::Ok().json(view(instances, deployment)))
+    let tag = format!("\"{}\"", deployment.revision);
+    Ok(HttpResponse::Ok().insert_header((ETAG, tag)).json(view(instances, deployment)))
 }
 
 /// Deletes a deployment: stops and removes every copy. Again: answers the
@@ -215,7 +243,9 @@ fn idempotency_key(request: &HttpRequest, body: &[u8]) -> Result<Option<Idempote
 }
 
 fn view(instances: Vec<Instance>, deployment: Deployment) -> DeploymentView {
-    let kept = instances.iter().filter(|i| i.desired != Desired::Removed);
+    let stands_in = |i: &Instance| instances.iter().any(|other| other.replaces == Some(i.id));
+    let lost = |i: &Instance| Presence::of(i.node_state) == Presence::Lost && stands_in(i);
+    let kept = instances.iter().filter(|i| i.desired != Desired::Removed && !lost(i));
     let copies: Vec<Copy<'_>> = kept
         .map(|i| Copy { desired: i.desired, status: &i.status, presence: Presence::of(i.node_state) })
         .collect();
@@ -229,6 +259,7 @@ fn view(instances: Vec<Instance>, deployment: Deployment) -> DeploymentView {
         revision: deployment.revision,
         state,
         deleting: deployment.deleting,
+        paused: deployment.paused,
         spec: deployment.spec.into(),
         pending: deployment.pending.map(Into::into),
         healthy,

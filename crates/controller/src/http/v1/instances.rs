@@ -56,6 +56,12 @@ pub struct InstanceView {
     presence: &'static str,
     /// `running`, `stopped` or `removed`.
     desired: &'static str,
+    /// Why it was made: `lacking`, `new_revision`, `node_lost` or `drain`.
+    placed_for: String,
+    /// The instance on a lost node that it stands in for.
+    replaces: Option<Uuid>,
+    /// Why it is to go, such as `new_revision` or `node_back`; null while it is not.
+    removed_for: Option<String>,
     /// How the present attempt ended; null before that.
     outcome: Option<OutcomeView>,
     /// Attempts in a row that failed.
@@ -208,6 +214,9 @@ impl From<Instance> for InstanceView {
             health: status.health.as_str(),
             presence: Presence::of(instance.node_state).as_str(),
             desired: instance.desired.as_str(),
+            placed_for: instance.placed_for,
+            replaces: instance.replaces.map(|id| id.uuid()),
+            removed_for: instance.removed_for,
             failures: status.failures,
             ports: ports.collect(),
             outcome: status.outcome.map(Into::into),

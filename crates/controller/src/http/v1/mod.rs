@@ -14,10 +14,12 @@ mod events;
 mod instances;
 mod invites;
 mod logs;
+mod node_changes;
 mod nodes;
 mod operations;
 mod projects;
 mod provider;
+mod revisions;
 mod sessions;
 mod settings;
 mod spans;
@@ -64,6 +66,11 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
             .service(nodes::node_list)
             .service(nodes::node_get)
             .service(nodes::node_metrics)
+            .service(node_changes::node_cordon)
+            .service(node_changes::node_uncordon)
+            .service(node_changes::node_update)
+            .service(node_changes::node_drain)
+            .service(node_changes::node_delete)
             .service(projects::project_create)
             .service(projects::project_list)
             .service(projects::project_get)
@@ -84,6 +91,15 @@ pub(super) fn routes(config: &mut ServiceConfig<'_>) {
             .service(deployments::deployment_list)
             .service(deployments::deployment_get)
             .service(deployments::deployment_delete)
+            .service(revisions::deployment_update)
+            .service(revisions::revision_list)
+            .service(revisions::revision_get)
+            .service(revisions::revision_diff)
+            .service(revisions::deployment_rollback)
+            .service(revisions::deployment_scale)
+            .service(revisions::deployment_pause)
+            .service(revisions::deployment_resume)
+            .service(revisions::deployment_cancel)
             .service(instances::instance_get)
             .service(instances::instance_restart)
             .service(instances::instance_stop)

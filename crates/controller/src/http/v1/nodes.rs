@@ -114,6 +114,8 @@ pub struct NodeView {
     labels: BTreeMap<String, String>,
     /// Whether it takes nothing new.
     cordoned: bool,
+    /// Whether what it runs is being moved elsewhere.
+    draining: bool,
     /// `healthy`, `degraded` or `failing`: what the node's agent makes of its own figures.
     health: &'static str,
     /// Why it is not healthy.
@@ -298,7 +300,7 @@ pub(super) fn key(text: &str) -> NodeKey {
 
 /// The database's `last_seen_at` is written in batches; what this process has
 /// heard itself is newer.
-fn view(services: &Services, node: Node, counts: &BTreeMap<NodeId, u64>) -> NodeView {
+pub(super) fn view(services: &Services, node: Node, counts: &BTreeMap<NodeId, u64>) -> NodeView {
     let heard = services.heartbeats.last(node.id).map(|beat| beat.received_at);
     NodeView {
         id: node.id.uuid(),
@@ -307,6 +309,7 @@ fn view(services: &Services, node: Node, counts: &BTreeMap<NodeId, u64>) -> Node
         state_since: node.state_since,
         labels: node.labels,
         cordoned: node.cordoned,
+        draining: node.draining,
         health: node.health.state.as_str(),
         health_reasons: node.health.reasons,
         health_since: node.health.since,

@@ -38,6 +38,10 @@ pub struct OperationView {
     state: &'static str,
     /// `succeeded`, `failed_kept_old`, `rolled_back`, `failed` or `cancelled`; null while it runs.
     verdict: Option<&'static str>,
+    /// The revision that it brings about, or goes back to.
+    revision: Option<u32>,
+    /// The revision that a failure goes back to.
+    base_revision: Option<u32>,
     /// How many copies are as asked for.
     done: u32,
     total: u32,
@@ -49,6 +53,8 @@ pub struct OperationView {
     /// The project that the deployment belongs to; null once the deployment is forgotten.
     project: Option<String>,
     instance_id: Option<Uuid>,
+    /// For one about a node; `deployment` is then the node's name.
+    node_id: Option<Uuid>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
@@ -66,6 +72,8 @@ impl From<Operation> for OperationView {
             kind: operation.view.kind.as_str(),
             state: if operation.verdict.is_some() { "done" } else { "running" },
             verdict: operation.verdict.map(Verdict::as_str),
+            revision: operation.revision,
+            base_revision: operation.base_revision,
             done: operation.view.done,
             total: operation.view.total,
             message: operation.message,
@@ -74,6 +82,7 @@ impl From<Operation> for OperationView {
             deployment_id: operation.deployment_id.map(|id| id.uuid()),
             project: operation.project.map(|(_, name)| name),
             instance_id: operation.instance_id.map(|id| id.uuid()),
+            node_id: operation.node_id.map(|id| id.uuid()),
             created_at: operation.created_at,
             updated_at: operation.updated_at,
             finished_at: operation.finished_at,

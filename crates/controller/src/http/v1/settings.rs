@@ -23,10 +23,17 @@ pub struct SettingsUpdate {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     registration: Option<Option<String>>,
+    /// The share of the fleet, 1 to 100 percent, from which on copies on nodes that were
+    /// lost at once are not replaced; 0 for no limit, null for 34.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    mass_loss_percent: Option<Option<u32>>,
 }
 
 /// Tells null from what is left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -41,6 +48,9 @@ pub struct SettingsView {
     registration_set_by: Option<String>,
     /// When.
     registration_set_at: Option<DateTime<Utc>>,
+    /// The share of the fleet, in percent, from which on copies on nodes that were lost
+    /// at once are not replaced; 0: no limit.
+    mass_loss_percent: u32,
 }
 
 async fn view(services: &Services) -> Result<HttpResponse, Error> {
@@ -51,6 +61,7 @@ async fn view(services: &Services) -> Result<HttpResponse, Error> {
         registration_configured: policy.configured.as_str().to_owned(),
         registration_set_by: set_by,
         registration_set_at: set_at,
+        mass_loss_percent: services.mass_loss_percent().await?,
     }))
 }
 
@@ -72,7 +83,10 @@ pub(super) async fn settings_update(
     caller: Allowed<SettingsWrite>,
     body: Body<SettingsUpdate>,
 ) -> Result<HttpResponse, Error> {
-    let SettingsUpdate { registration } = body.read()?;
+    let SettingsUpdate { registration, mass_loss_percent } = body.read()?;
+    if let Some(percent) = mass_loss_percent {
+        services.mass_loss_percent_set(percent, &caller.actor).await?;
+    }
     if let Some(registration) = registration {
         let read = |name: String| {
             Registration::parse(&name)

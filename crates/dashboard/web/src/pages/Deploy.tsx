@@ -55,10 +55,12 @@ export function Deploy() {
       const body = cleaned(await present());
       // Sent again after an answer that was lost, the same request does nothing twice.
       const header = { "Idempotency-Key": crypto.randomUUID() };
-      const operation = await take(api.POST("/api/v1/deployments", { body, params: { header } }));
+      const answer = await take(api.POST("/api/v1/deployments", { body, params: { header } }));
       say(`${body.name} is declared`, "Its copies are placed and started now.");
       await read.refreshAll();
-      const deployment = operation.deployment_id ?? body.name;
+      // A plan comes only for a dry run.
+      const id = "deployment_id" in answer ? answer.deployment_id : null;
+      const deployment = id ?? body.name;
       await navigate({ to: "/deployments/$deployment", params: { deployment } });
     } catch (caught) {
       setError(caught);

@@ -312,3 +312,40 @@ fn an_instance_that_runs_is_kept_before_one_that_does_not() {
     let scene = Scene::new(1).copy(2, 1).starting().copy(2, 2);
     assert_eq!(scene.plan(), ["-1 surplus"]);
 }
+
+/// What is made and why, what goes and why, what is left, and how many lack.
+type Foreseen = (Vec<Reason>, Vec<(u128, Reason)>, Vec<u128>, Option<u32>);
+
+fn foreseen(scene: Scene) -> Foreseen {
+    let mut next = 1000;
+    let ids = || {
+        next += 1;
+        instance_id(next)
+    };
+    let foreseen = foresee::foresee(scene.0, deployment_id(1), ids);
+    let number = |id: InstanceId| id.uuid().as_u128();
+    (
+        foreseen.made.into_iter().map(|made| made.reason).collect(),
+        foreseen.removed.into_iter().map(|(id, reason)| (number(id), reason)).collect(),
+        foreseen.left.into_iter().map(number).collect(),
+        foreseen.pending.map(|(lacking, _)| lacking),
+    )
+}
+
+#[test]
+fn what_is_foreseen_is_where_the_plan_leads() {
+    let update = Scene::new(2).copy(1, 1).copy(1, 2);
+    let new = vec![Reason::NewRevision; 2];
+    let (made, removed, left, pending) = foreseen(update);
+    assert_eq!((made, left, pending), (new, vec![], None));
+    assert_eq!(removed, [(2, Reason::NewRevision), (1, Reason::NewRevision)]);
+    assert_eq!(foreseen(Scene::new(1).copy(2, 1)), (vec![], vec![], vec![1], None));
+    let mut full = Scene::new(2).copy(2, 1);
+    full.0.nodes.truncate(1);
+    let full = full.node(1, |n| n.cpu_millis = 150);
+    assert_eq!(foreseen(full), (vec![], vec![], vec![1], Some(1)));
+    let mut ports = Scene::new(2).spec(port).copy(1, 1).copy(1, 2);
+    ports.0.nodes.truncate(2);
+    let (_, removed, ..) = foreseen(ports);
+    assert_eq!(removed, [(2, Reason::MakesRoom), (1, Reason::MakesRoom)], "it says that it stops first");
+}
