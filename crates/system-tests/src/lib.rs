@@ -13,6 +13,7 @@
 //! | [`fleet`] | all of it together |
 //! | [`client`], [`views`], [`spec`], [`sse`] | the REST API |
 //! | [`proxy`] | a link that can be held and cut |
+//! | [`registry`] | one that wants a login |
 //! | [`wait`] | waiting for a fact, with a deadline |
 //! | [`scratch`] | directories that go away |
 
@@ -31,6 +32,7 @@ pub mod docker;
 pub mod fleet;
 pub mod process;
 pub mod proxy;
+pub mod registry;
 pub mod scratch;
 pub mod spec;
 pub mod sse;

@@ -2,6 +2,7 @@
 
 use anyhow::ensure;
 use reqwest::Method;
+use serde_json::json;
 use system_tests::{
     fleet::Fleet,
     spec::Spec,
@@ -12,8 +13,10 @@ use system_tests::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_cut_off_is_unreachable_its_containers_run_on_and_all_is_told_when_it_is_back() {
     let mut fleet = Fleet::of(2).await;
-    let web = fleet.runs("web", &Spec::web("web").replicas(2)).await;
-    fleet.runs("goes", &Spec::new("goes").replicas(2)).await;
+    // What is not to come elsewhere; that has a test of its own.
+    let stays_there = |spec: Spec| spec.replicas(2).set("disconnect", json!({"replace": "never"}));
+    let web = fleet.runs("web", &stays_there(Spec::web("web"))).await;
+    fleet.runs("goes", &stays_there(Spec::new("goes"))).await;
     let host = fleet.bed.host(1).clone();
     let id = web.instances.iter().find(|i| i.node == "h1").unwrap().id;
     let ids: Vec<_> = web.instances.iter().map(|i| i.id).collect();

@@ -17,5 +17,8 @@ mod engine;
 mod enrol;
 mod link;
 mod outside;
+mod proof;
 mod requests;
+mod rollout;
 mod upgrade;
+mod vault;
