@@ -186,7 +186,9 @@ async fn an_engine_that_is_not_there_is_told_with_what_helps() {
     let _silent = std::os::unix::net::UnixListener::bind(&silent).unwrap();
     scene.docker_host = format!("unix://{}", silent.display());
     let Verdict::Failed { what, fix } = scene.limited(Check::Engine).await else { panic!("it answers") };
-    assert!(what.contains("in time") && fix.contains("hangs"), "{what} {fix}");
+    // Which of two deadlines of the same length is over first is chance.
+    let late = what.contains("in time") || what.contains("within 10 s");
+    assert!(late && what.contains("silent.sock") && fix.contains("hangs"), "{what} {fix}");
     scene.docker_host = "nonsense".into();
     let Verdict::Failed { fix, .. } = scene.limited(Check::Engine).await else { panic!("it is there") };
     assert!(fix.contains("docker_host"), "{fix}");
