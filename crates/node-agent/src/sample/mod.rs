@@ -30,6 +30,8 @@ mod recent;
 mod ring;
 mod sampler;
 mod spill;
+#[cfg(test)]
+mod testing;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::time::advance;
 
 use super::*;
+use crate::sample::testing::played;
 use crate::{runtime::fake::FakeRuntime, sample::Entry};
 
 const PERIOD: Duration = Duration::from_secs(30);
@@ -74,21 +75,24 @@ fn thresholds() -> Thresholds {
 }
 
 // By real time: a clock that is turned by hand does not wait for a disk.
-#[tokio::test(start_paused = true)]
-async fn an_agent_that_cannot_write_says_so_at_once_and_when_it_can_again() {
-    let bench = Bench::start(EngineState::Reachable);
-    assert_eq!(bench.next().await.0.health, NodeHealth::Healthy);
-    bench.ledger.send_replace(Some("no space left on device".into()));
-    let (sample, took) = bench.next().await;
-    assert!(took < PERIOD / 2, "{took:?}");
-    assert_eq!(sample.health, NodeHealth::Failing);
-    let wanted = "the agent cannot write down what happens, and so reports nothing: no space left on device";
-    assert_eq!(sample.reasons, [wanted]);
-    bench.ledger.send_replace(None);
-    let (sample, took) = bench.next().await;
-    assert_eq!((sample.health, sample.reasons.len()), (NodeHealth::Healthy, 0));
-    assert!(took < PERIOD / 2, "{took:?}");
-    bench.end().await;
+#[test]
+fn an_agent_that_cannot_write_says_so_at_once_and_when_it_can_again() {
+    played(async {
+        let bench = Bench::start(EngineState::Reachable);
+        assert_eq!(bench.next().await.0.health, NodeHealth::Healthy);
+        bench.ledger.send_replace(Some("no space left on device".into()));
+        let (sample, took) = bench.next().await;
+        assert!(took < PERIOD / 2, "{took:?}");
+        assert_eq!(sample.health, NodeHealth::Failing);
+        let wanted =
+            "the agent cannot write down what happens, and so reports nothing: no space left on device";
+        assert_eq!(sample.reasons, [wanted]);
+        bench.ledger.send_replace(None);
+        let (sample, took) = bench.next().await;
+        assert_eq!((sample.health, sample.reasons.len()), (NodeHealth::Healthy, 0));
+        assert!(took < PERIOD / 2, "{took:?}");
+        bench.end().await;
+    });
 }
 
 #[tokio::test]
@@ -105,44 +109,48 @@ async fn each_file_system_says_how_full_it_is() {
     assert!(disks.iter().all(|disk| disk.size_bytes >= disk.free_bytes && disk.size_bytes > 0), "{disks:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_host_is_read_at_once_and_then_each_period_and_judged() {
-    let bench = Bench::start(EngineState::Reachable);
-    let (first, waited) = bench.next().await;
-    assert!(waited < Duration::from_secs(3), "{waited:?}");
-    assert_eq!((first.memory_bytes, first.health), (Some(1000 << 10), NodeHealth::Healthy));
-    bench.available(20);
-    let (second, waited) = bench.next().await;
-    assert!(waited <= PERIOD + Duration::from_secs(2) && waited > PERIOD / 2, "{waited:?}");
-    assert_eq!(second.health, NodeHealth::Failing);
-    assert_eq!(second.reasons, ["2.0 % of memory is available (short below 3 %)"]);
-    // What was held short matters to the next reading.
-    bench.available(110);
-    bench.period.send_replace(Duration::from_secs(1));
-    let (third, waited) = bench.next().await;
-    assert!(waited < Duration::from_secs(3), "{waited:?}");
-    assert_eq!(third.health, NodeHealth::Degraded);
-    bench.end().await;
+#[test]
+fn the_host_is_read_at_once_and_then_each_period_and_judged() {
+    played(async {
+        let bench = Bench::start(EngineState::Reachable);
+        let (first, waited) = bench.next().await;
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+        assert_eq!((first.memory_bytes, first.health), (Some(1000 << 10), NodeHealth::Healthy));
+        bench.available(20);
+        let (second, waited) = bench.next().await;
+        assert!(waited <= PERIOD + Duration::from_secs(2) && waited > PERIOD / 2, "{waited:?}");
+        assert_eq!(second.health, NodeHealth::Failing);
+        assert_eq!(second.reasons, ["2.0 % of memory is available (short below 3 %)"]);
+        // What was held short matters to the next reading.
+        bench.available(110);
+        bench.period.send_replace(Duration::from_secs(1));
+        let (third, waited) = bench.next().await;
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+        assert_eq!(third.health, NodeHealth::Degraded);
+        bench.end().await;
+    });
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_engine_that_is_silent_for_ten_seconds_is_told_at_once_and_so_is_its_return() {
-    let bench = Bench::start(EngineState::Unreachable);
-    // As it is at the agent's start.
-    assert_eq!(bench.next().await.0.health, NodeHealth::Healthy);
-    let (silent, waited) = bench.next().await;
-    assert!(waited < ENGINE_GRACE + Duration::from_secs(3), "{waited:?}");
-    assert_eq!(silent.health, NodeHealth::Failing);
-    assert_eq!(silent.reasons, ["the container engine does not answer"]);
-    bench.engine.send_replace(EngineState::Reachable);
-    let (back, waited) = bench.next().await;
-    assert!(waited < Duration::from_secs(3), "{waited:?}");
-    assert_eq!(back.health, NodeHealth::Healthy);
-    bench.engine.send_replace(EngineState::Unreachable);
-    advance(Duration::from_secs(5)).await;
-    bench.engine.send_replace(EngineState::Reachable);
-    let (regular, waited) = bench.next().await;
-    assert!(waited > Duration::from_secs(10), "a short restart was told: {waited:?}");
-    assert_eq!(regular.health, NodeHealth::Healthy);
-    bench.end().await;
+#[test]
+fn an_engine_that_is_silent_for_ten_seconds_is_told_at_once_and_so_is_its_return() {
+    played(async {
+        let bench = Bench::start(EngineState::Unreachable);
+        // As it is at the agent's start.
+        assert_eq!(bench.next().await.0.health, NodeHealth::Healthy);
+        let (silent, waited) = bench.next().await;
+        assert!(waited < ENGINE_GRACE + Duration::from_secs(3), "{waited:?}");
+        assert_eq!(silent.health, NodeHealth::Failing);
+        assert_eq!(silent.reasons, ["the container engine does not answer"]);
+        bench.engine.send_replace(EngineState::Reachable);
+        let (back, waited) = bench.next().await;
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+        assert_eq!(back.health, NodeHealth::Healthy);
+        bench.engine.send_replace(EngineState::Unreachable);
+        advance(Duration::from_secs(5)).await;
+        bench.engine.send_replace(EngineState::Reachable);
+        let (regular, waited) = bench.next().await;
+        assert!(waited > Duration::from_secs(10), "a short restart was told: {waited:?}");
+        assert_eq!(regular.health, NodeHealth::Healthy);
+        bench.end().await;
+    });
 }

@@ -11,16 +11,9 @@ use daemon::Supervisor;
 use super::*;
 use crate::runtime::fake::{Call, FakeRuntime};
 use crate::sample::Entry;
+use crate::sample::testing::played;
 
 const PERIOD: Duration = Duration::from_secs(30);
-
-/// Plays a test with a clock that stands still, and one thread for files: what is given
-/// to it after a reading ends after that reading.
-fn played(test: impl Future<Output = ()>) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
-    runtime.block_on(test);
-}
 
 struct Bench {
     files: TempDir,

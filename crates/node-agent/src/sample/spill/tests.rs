@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::sample::Entry;
+use crate::sample::testing::played;
 
 struct Agent {
     buffer: SampleBuffer,
@@ -128,24 +129,26 @@ async fn what_waits_when_an_agent_stops_is_the_next_ones_and_comes_first() {
     assert_eq!(files(dir.path()), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_reading_that_waits_for_a_minute_goes_to_disk() {
-    let dir = tempfile::tempdir().unwrap();
-    let agent = Agent::start(dir.path());
-    agent.buffer.push(samples(0..3));
-    let begun = Instant::now();
-    while files(dir.path()) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(120), "it did not");
-        advance(Duration::from_secs(1)).await;
-        spawn_blocking(|| ()).await.unwrap();
-    }
-    assert!(begun.elapsed() >= SPILL_AFTER, "{:?}", begun.elapsed());
-    agent.until(|buffer| buffer.status().waiting == 3).await;
-    // Killed: nothing is stopped in order, and the next agent finds it all the same.
-    drop(agent);
-    let next = Agent::start(dir.path());
-    assert_eq!(next.take(3).await, numbers(0..3));
-    next.stop().await;
+#[test]
+fn a_reading_that_waits_for_a_minute_goes_to_disk() {
+    played(async {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Agent::start(dir.path());
+        agent.buffer.push(samples(0..3));
+        let begun = Instant::now();
+        while files(dir.path()) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "it did not");
+            advance(Duration::from_secs(1)).await;
+            spawn_blocking(|| ()).await.unwrap();
+        }
+        assert!(begun.elapsed() >= SPILL_AFTER, "{:?}", begun.elapsed());
+        agent.until(|buffer| buffer.status().waiting == 3).await;
+        // Killed: nothing is stopped in order, and the next agent finds it all the same.
+        drop(agent);
+        let next = Agent::start(dir.path());
+        assert_eq!(next.take(3).await, numbers(0..3));
+        next.stop().await;
+    });
 }
 
 #[tokio::test]
@@ -161,26 +164,28 @@ async fn a_batch_that_is_on_its_way_while_it_goes_to_disk_is_confirmed_once() {
     agent.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_full_disk_leaves_readings_in_memory_is_told_and_tried_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = Faulty::default();
-    disk.0.store(true, Ordering::SeqCst);
-    let agent = Agent::with(dir.path(), disk.clone());
-    agent.buffer.push(samples(0..9_000));
-    agent.until(|buffer| buffer.status().trouble.is_some()).await;
-    agent.buffer.push(samples(9_000..12_000));
-    let status = agent.buffer.status();
-    assert_eq!((status.waiting, status.on_disk, status.dropped), (10_000, 0, 2_000));
-    disk.0.store(false, Ordering::SeqCst);
-    // Not before its time, and then by itself.
-    for _ in 0..100 {
-        advance(Duration::from_secs(1)).await;
-        tokio::task::yield_now().await;
-    }
-    agent.until(|buffer| buffer.status().trouble.is_none()).await;
-    assert_eq!(agent.take(10_000).await, numbers(2_000..12_000));
-    agent.stop().await;
+#[test]
+fn a_full_disk_leaves_readings_in_memory_is_told_and_tried_again() {
+    played(async {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Faulty::default();
+        disk.0.store(true, Ordering::SeqCst);
+        let agent = Agent::with(dir.path(), disk.clone());
+        agent.buffer.push(samples(0..9_000));
+        agent.until(|buffer| buffer.status().trouble.is_some()).await;
+        agent.buffer.push(samples(9_000..12_000));
+        let status = agent.buffer.status();
+        assert_eq!((status.waiting, status.on_disk, status.dropped), (10_000, 0, 2_000));
+        disk.0.store(false, Ordering::SeqCst);
+        // Not before its time, and then by itself.
+        for _ in 0..100 {
+            advance(Duration::from_secs(1)).await;
+            tokio::task::yield_now().await;
+        }
+        agent.until(|buffer| buffer.status().trouble.is_none()).await;
+        assert_eq!(agent.take(10_000).await, numbers(2_000..12_000));
+        agent.stop().await;
+    });
 }
 
 #[tokio::test]
