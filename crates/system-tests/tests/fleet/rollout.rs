@@ -81,7 +81,8 @@ async fn an_update_brings_the_new_copies_up_first_and_one_that_fails_leaves_the_
     assert_eq!(gone, 2, "{events:?}");
 
     let before = runs(&fleet);
-    let failed = updates(&fleet.api, &Spec::web("web").replicas(2).image("a67s/nowhere:1")).await;
+    let missing = Spec::web("web").replicas(2).image("nothing-of-that-name:1").set("pull", "never");
+    let failed = updates(&fleet.api, &missing).await;
     assert_eq!(verdict(&failed), "failed_kept_old", "{failed:?}");
     only(&fleet, "web", 2).await;
     assert_eq!(runs(&fleet), before, "the old copies were never touched");
