@@ -208,7 +208,14 @@ impl Fleet {
     async fn lose(&mut self, node: usize, seconds: i64) {
         let (id, now) = (self.nodes[node].id, chrono::Utc::now());
         self.store().node_state_set(id, NodeState::Unreachable, now).await.unwrap();
-        self.silent.insert(id, now - TimeDelta::seconds(seconds));
+        let silent_since = now - TimeDelta::seconds(seconds);
+        self.silent.insert(id, silent_since);
+        let last = format!(
+            "update nodes set last_seen_at = date_trunc('second', timestamptz '{}') where id = '{}'",
+            silent_since.to_rfc3339(),
+            id.uuid()
+        );
+        self.db.execute(&last).await;
     }
 
     async fn find(&mut self, node: usize) {
@@ -402,6 +409,27 @@ async fn copies_on_a_lost_node_are_replaced_and_the_extra_one_goes_with_the_pass
         fleet.kinds("instance_%d").await.iter().filter(|k| k.contains("node")).collect::<Vec<_>>(),
         ["instance_placed node_lost", "instance_retired node_back"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_on_a_node_that_another_controller_hears_are_not_replaced() {
+    let mut fleet = Fleet::new(2).await;
+    let id = fleet.create("app:1", 1).await;
+    fleet.settle(id).await;
+    let first = fleet.instances(id).await.remove(0);
+    let home = fleet.nodes.iter().position(|node| node.id == first.node_id).unwrap();
+    fleet.lose(home, 60).await;
+    let heard = |seconds| [(first.node_id, chrono::Utc::now() - TimeDelta::seconds(seconds))];
+    fleet.store().node_seen(&heard(5)).await.unwrap();
+    fleet.pass().await;
+    assert_eq!(fleet.instances(id).await.len(), 1);
+    // Silent to both for long enough.
+    fleet
+        .db
+        .execute("update nodes set last_seen_at = now() - interval '11 s' where last_seen_at is not null")
+        .await;
+    fleet.pass().await;
+    assert_eq!(fleet.instances(id).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,7 +87,11 @@ pub(crate) async fn fleet_in_txn(
     deployments_in_txn(conn, &specs, &mut fleet).await?;
     let mut nodes = candidates_in_txn(conn).await?;
     for node in nodes.values_mut() {
-        node.silent_since = hearing.silent_since(node.id, now);
+        // Another controller on this database may hear what this one does not; its copies
+        // are not to be placed anew for that.
+        let last_seen_at = node.silent_since;
+        node.silent_since =
+            hearing.silent_since(node.id, now).map(|since| last_seen_at.map_or(since, |at| since.max(at)));
     }
     fleet.world.instances = instances_in_txn(conn, &specs, &mut nodes).await?;
     fleet.world.nodes = nodes.into_values().collect();
@@ -249,19 +253,18 @@ async fn instances_in_txn(
     Ok(views)
 }
 
-type NodeRow = (Uuid, String, String, domain::Timestamp, bool, bool, serde_json::Value, serde_json::Value);
+type NodeRow = (
+    (Uuid, String, String, domain::Timestamp),
+    (bool, bool, serde_json::Value, serde_json::Value),
+    Option<domain::Timestamp>,
+);
 
 async fn candidates_in_txn(conn: &mut AsyncPgConnection) -> Result<BTreeMap<NodeId, Candidate>, StoreError> {
     let rows: Vec<NodeRow> = nodes::table
         .select((
-            nodes::id,
-            nodes::name,
-            nodes::state,
-            nodes::state_since,
-            nodes::cordoned,
-            nodes::draining,
-            nodes::labels,
-            nodes::facts,
+            (nodes::id, nodes::name, nodes::state, nodes::state_since),
+            (nodes::cordoned, nodes::draining, nodes::labels, nodes::facts),
+            nodes::last_seen_at,
         ))
         .load(conn)
         .await?;
@@ -269,7 +272,7 @@ async fn candidates_in_txn(conn: &mut AsyncPgConnection) -> Result<BTreeMap<Node
 }
 
 fn read_candidate(row: NodeRow) -> Result<Candidate, StoreError> {
-    let (id, name, state, state_since, cordoned, draining, labels, facts) = row;
+    let ((id, name, state, state_since), (cordoned, draining, labels, facts), last_seen_at) = row;
     let facts: NodeFacts =
         serde_json::from_value(facts).map_err(|e| StoreError::corrupt("node's facts", e))?;
     Ok(Candidate {
@@ -277,7 +280,7 @@ fn read_candidate(row: NodeRow) -> Result<Candidate, StoreError> {
         name,
         state: NodeState::parse(&state).ok_or_else(|| StoreError::corrupt("node's state", state))?,
         state_since,
-        silent_since: None,
+        silent_since: last_seen_at,
         cordoned,
         draining,
         labels: serde_json::from_value(labels).map_err(|e| StoreError::corrupt("node's labels", e))?,
